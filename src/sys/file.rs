@@ -1,0 +1,250 @@
+//! Files by descriptor, and paths that cannot leave their root.
+//!
+//! A path inside a root file system or a volume was written by somebody else. It is never joined to a host path as a
+//! string: the kernel resolves it beneath a directory descriptor (openat2(2), since 5.6), so that no `..`, no symlink
+//! and no race with another container leads out.
+
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path};
+
+use rustix::fs::{self, AtFlags, Mode, OFlags, ResolveFlags};
+
+use crate::error::{Error, Result};
+
+fn failed(call: &'static str, path: impl AsRef<Path>) -> impl FnOnce(rustix::io::Errno) -> Error {
+    move |errno| Error::call(call, path.as_ref().display(), errno.raw_os_error())
+}
+
+/// Opens a host path that we trust (our own state, a path the user named), close-on-exec.
+pub fn open(path: impl AsRef<Path>, flags: OFlags) -> Result<OwnedFd> {
+    fs::open(path.as_ref(), flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o600)).map_err(failed("open", path.as_ref()))
+}
+
+/// A directory that we trust, as the root of later lookups.
+pub fn open_dir(path: impl AsRef<Path>) -> Result<OwnedFd> {
+    open(path, OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
+/// How a path beneath a root treats `..` and absolute symlinks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Within {
+    /// As if the root were `/` (chroot): for paths inside a container's root file system.
+    Root,
+    /// Whatever would leave the root is EXDEV: for subPath, where Kubernetes refuses an escape.
+    Beneath,
+}
+
+impl Within {
+    fn flags(self) -> ResolveFlags {
+        ResolveFlags::NO_MAGICLINKS
+            | match self {
+                Within::Root => ResolveFlags::IN_ROOT,
+                Within::Beneath => ResolveFlags::BENEATH,
+            }
+    }
+}
+
+/// Opens `path` within `root`. `mode` counts only with `OFlags::CREATE`. With `Beneath` a leading `/` is EXDEV.
+pub fn open_within(root: impl AsFd, path: impl AsRef<Path>, within: Within, flags: OFlags, mode: u32) -> Result<OwnedFd> {
+    let path = if path.as_ref().as_os_str().is_empty() { Path::new(".") } else { path.as_ref() };
+    // openat2 refuses a mode without O_CREAT or O_TMPFILE (EINVAL).
+    let mode = if flags.contains(OFlags::CREATE) { Mode::from_raw_mode(mode) } else { Mode::empty() };
+    loop {
+        match fs::openat2(root.as_fd(), path, flags | OFlags::CLOEXEC, mode, within.flags()) {
+            // The kernel says EAGAIN when a rename or mount raced with the walk of a `..`.
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => continue,
+            result => return result.map_err(failed("openat2", path)),
+        }
+    }
+}
+
+/// Makes the directories of `path` within `root` that are missing, with `mode` (exactly, whatever the umask), and opens
+/// the last one as `O_PATH`. Each step is resolved by the kernel, so a symlink planted on the way cannot lead out.
+pub fn make_dirs_within(root: impl AsFd, path: impl AsRef<Path>, within: Within, mode: u32) -> Result<OwnedFd> {
+    let mut sofar = std::path::PathBuf::new();
+    let mut dir = open_within(&root, ".", within, OFlags::PATH | OFlags::DIRECTORY, 0)?;
+    for component in path.as_ref().components() {
+        match component {
+            Component::RootDir | Component::CurDir => continue,
+            Component::Prefix(_) => unreachable!("no prefixes on Linux"),
+            Component::ParentDir => sofar.push(".."),
+            Component::Normal(name) => {
+                sofar.push(name);
+                make_dir_at(&dir, name, mode)?;
+            }
+        }
+        dir = open_within(&root, &sofar, within, OFlags::PATH | OFlags::DIRECTORY, 0)?;
+    }
+    Ok(dir)
+}
+
+/// mkdirat with an exact mode; a thing that is already there is left as it is.
+fn make_dir_at(dir: impl AsFd, name: &OsStr, mode: u32) -> Result<()> {
+    match fs::mkdirat(dir.as_fd(), name, Mode::from_raw_mode(mode)) {
+        Ok(()) => {
+            let made = open_within(&dir, name, Within::Beneath, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, 0)?;
+            fs::fchmod(made, Mode::from_raw_mode(mode)).map_err(failed("fchmod", name))
+        }
+        Err(rustix::io::Errno::EXIST) => Ok(()),
+        Err(errno) => Err(failed("mkdirat", name)(errno)),
+    }
+}
+
+/// Makes sure that `path` exists within `root` as a thing that a mount can be put on: a directory, or an empty file if
+/// `file` is set. Missing parents are made (0755). Returns it as `O_PATH`.
+pub fn make_mountpoint(root: impl AsFd, path: impl AsRef<Path>, file: bool) -> Result<OwnedFd> {
+    let path = path.as_ref();
+    match open_within(&root, path, Within::Root, OFlags::PATH, 0) {
+        Err(error) if error.is(libc::ENOENT) => {}
+        found => return found,
+    }
+    if !file {
+        return make_dirs_within(&root, path, Within::Root, 0o755);
+    }
+    let name = path.file_name().ok_or_else(|| Error::call("openat2", path.display(), libc::EISDIR))?;
+    let parent = make_dirs_within(&root, path.parent().unwrap_or(Path::new("/")), Within::Root, 0o755)?;
+    // O_PATH of the parent serves as a dirfd; O_EXCL does not follow a dangling symlink out of it.
+    fs::openat(&parent, name, OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC, Mode::from_raw_mode(0o644)).map_err(failed("openat", path))?;
+    open_within(&root, path, Within::Root, OFlags::PATH, 0)
+}
+
+/// The whole of an open file, but at most `limit` bytes of it; more is EFBIG.
+pub fn read_limited(file: OwnedFd, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::from(file).take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read", path.as_ref().display(), &e))?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::call("read", path.as_ref().display(), libc::EFBIG));
+    }
+    Ok(bytes)
+}
+
+/// Replaces a file so that a reader sees the old or the new content, whole. Not synced: it outlives a crash of ours, and
+/// ext4, xfs and btrfs order the data of a replacing rename themselves.
+pub fn write_atomically(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<()> {
+    let path = path.as_ref();
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}~", std::process::id()));
+    let next = path.with_file_name(name);
+    let written = (|| {
+        let file =
+            fs::open(&next, OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC, Mode::from_raw_mode(mode)).map_err(failed("open", &next))?;
+        fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(failed("fchmod", &next))?;
+        std::fs::File::from(file).write_all(bytes).map_err(|e| Error::io("write", next.display(), &e))?;
+        fs::rename(&next, path).map_err(failed("rename", path))
+    })();
+    if written.is_err() {
+        let _ = fs::unlink(&next);
+    }
+    written
+}
+
+/// Removes a tree without following a symlink and without leaving `path`; a missing one is fine.
+pub fn remove_tree(path: impl AsRef<Path>) -> Result<()> {
+    match std::fs::remove_dir_all(path.as_ref()) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("unlinkat", path.as_ref().display(), &error)),
+        _ => Ok(()),
+    }
+}
+
+/// Takes an exclusive lock on an open file for as long as the descriptor (or a copy of it) is open; false if another has it.
+pub fn try_lock(file: impl AsFd) -> Result<bool> {
+    match fs::flock(file.as_fd(), fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(errno) => Err(Error::call("flock", "", errno.raw_os_error())),
+    }
+}
+
+/// The same, but waits for the other to let go.
+pub fn lock(file: impl AsFd) -> Result<()> {
+    fs::flock(file.as_fd(), fs::FlockOperation::LockExclusive).map_err(|errno| Error::call("flock", "", errno.raw_os_error()))
+}
+
+/// What a descriptor refers to (fstat(2)).
+pub fn stat(file: impl AsFd) -> Result<fs::Stat> {
+    fs::fstat(file.as_fd()).map_err(|errno| Error::call("fstat", "", errno.raw_os_error()))
+}
+
+/// Whether a name exists in a directory, as what (lstat(2)).
+pub fn stat_at(dir: impl AsFd, name: impl AsRef<Path>) -> Result<fs::Stat> {
+    fs::statat(dir.as_fd(), name.as_ref(), AtFlags::SYMLINK_NOFOLLOW).map_err(failed("fstatat", name.as_ref()))
+}
+
+/// The path of a descriptor for calls that take only paths; valid in this process while the descriptor is open.
+pub fn path_of(file: BorrowedFd<'_>) -> std::path::PathBuf {
+    use std::os::fd::AsRawFd;
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+}
+
+/// Bytes of a C string argument; a NUL inside is EINVAL.
+pub fn c_string(bytes: impl AsRef<OsStr>) -> Result<std::ffi::CString> {
+    std::ffi::CString::new(bytes.as_ref().as_bytes()).map_err(|_| Error::said(format!("{:?} holds a NUL byte", bytes.as_ref())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree() -> (tempfile::TempDir, OwnedFd) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("root/a")).unwrap();
+        std::fs::write(dir.path().join("secret"), "secret").unwrap();
+        std::os::unix::fs::symlink("../secret", dir.path().join("root/up")).unwrap();
+        std::os::unix::fs::symlink("/a", dir.path().join("root/abs")).unwrap();
+        let root = open_dir(dir.path().join("root")).unwrap();
+        (dir, root)
+    }
+
+    #[test]
+    fn an_escape_is_refused_beneath_and_contained_in_root() {
+        let (_dir, root) = tree();
+        assert!(open_within(&root, "up", Within::Beneath, OFlags::PATH, 0).unwrap_err().is(libc::EXDEV));
+        assert!(open_within(&root, "abs", Within::Beneath, OFlags::PATH, 0).unwrap_err().is(libc::EXDEV));
+        assert!(open_within(&root, "up", Within::Root, OFlags::PATH, 0).unwrap_err().is(libc::ENOENT));
+        assert!(open_within(&root, "abs", Within::Root, OFlags::PATH, 0).is_ok());
+        assert!(open_within(&root, "../../secret", Within::Root, OFlags::PATH, 0).unwrap_err().is(libc::ENOENT));
+    }
+
+    #[test]
+    fn directories_are_made_inside_even_through_links() {
+        let (dir, root) = tree();
+        make_dirs_within(&root, "/abs/b/c", Within::Root, 0o777).unwrap();
+        let made = dir.path().join("root/a/b/c");
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(std::fs::metadata(made).unwrap().permissions().mode() & 0o7777, 0o777);
+        make_dirs_within(&root, "../../x", Within::Root, 0o755).unwrap();
+        assert!(dir.path().join("root/x").is_dir() && !dir.path().join("x").exists());
+        assert!(make_dirs_within(&root, "up/x", Within::Beneath, 0o755).unwrap_err().is(libc::EXDEV));
+    }
+
+    #[test]
+    fn a_mountpoint_is_a_file_or_a_directory() {
+        let (dir, root) = tree();
+        make_mountpoint(&root, "/etc/hosts", true).unwrap();
+        make_mountpoint(&root, "/data/deep", false).unwrap();
+        assert!(dir.path().join("root/etc/hosts").is_file() && dir.path().join("root/data/deep").is_dir());
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_leaves_nothing_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pod.json");
+        write_atomically(&path, b"one", 0o644).unwrap();
+        write_atomically(&path, b"two", 0o600).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_lock_keeps_another_open_file_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let open_it = || open(dir.path().join("lock"), OFlags::CREATE | OFlags::RDWR).unwrap();
+        let (first, second) = (open_it(), open_it());
+        assert!(try_lock(&first).unwrap() && !try_lock(&second).unwrap());
+        drop(first);
+        assert!(try_lock(&second).unwrap());
+    }
+}
