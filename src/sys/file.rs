@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
+use nix::fcntl::FcntlArg;
 use rustix::fs::{self, AtFlags, Mode, OFlags, ResolveFlags};
 
 use crate::error::{Error, Result};
@@ -33,6 +34,8 @@ pub fn open_dir(path: impl AsRef<Path>) -> Result<OwnedFd> {
 pub enum Within {
     /// As if the root were `/` (chroot): for paths inside a container's root file system.
     Root,
+    /// The same, and a symlink anywhere on the way is ELOOP: for places that must be what they seem (/proc, /sys).
+    RootWithoutLinks,
     /// Whatever would leave the root is EXDEV: for subPath, where Kubernetes refuses an escape.
     Beneath,
 }
@@ -42,6 +45,7 @@ impl Within {
         ResolveFlags::NO_MAGICLINKS
             | match self {
                 Within::Root => ResolveFlags::IN_ROOT,
+                Within::RootWithoutLinks => ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS,
                 Within::Beneath => ResolveFlags::BENEATH,
             }
     }
@@ -64,6 +68,10 @@ pub fn open_within(root: impl AsFd, path: impl AsRef<Path>, within: Within, flag
 /// Makes the directories of `path` within `root` that are missing, with `mode` (exactly, whatever the umask), and opens
 /// the last one as `O_PATH`. Each step is resolved by the kernel, so a symlink planted on the way cannot lead out.
 pub fn make_dirs_within(root: impl AsFd, path: impl AsRef<Path>, within: Within, mode: u32) -> Result<OwnedFd> {
+    match open_within(&root, &path, within, OFlags::PATH | OFlags::DIRECTORY, 0) {
+        Err(error) if error.is(libc::ENOENT) => {}
+        found => return found,
+    }
     let mut sofar = std::path::PathBuf::new();
     let mut dir = open_within(&root, ".", within, OFlags::PATH | OFlags::DIRECTORY, 0)?;
     for component in path.as_ref().components() {
@@ -141,6 +149,23 @@ pub fn write_atomically(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Resu
     written
 }
 
+/// The last bytes of a regular file, at most `limit` of them. A symlink, fifo or device in its place is refused.
+pub fn read_tail(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
+    use std::io::{Seek, SeekFrom};
+    let path = path.as_ref();
+    let fd = open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK)?;
+    let length = stat(&fd)?.st_size as u64;
+    let mut file = std::fs::File::from(fd);
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(length.saturating_sub(limit))).and_then(|_| file.take(limit).read_to_end(&mut bytes)).map_err(|e| Error::io("read", path.display(), &e))?;
+    Ok(bytes)
+}
+
+/// Sets a mode exactly, whatever the umask was when the path was made. For paths that we trust.
+pub fn set_mode(path: impl AsRef<Path>, mode: u32) -> Result<()> {
+    fs::chmod(path.as_ref(), Mode::from_raw_mode(mode)).map_err(failed("chmod", path.as_ref()))
+}
+
 /// Removes a tree without following a symlink and without leaving `path`; a missing one is fine.
 pub fn remove_tree(path: impl AsRef<Path>) -> Result<()> {
     match std::fs::remove_dir_all(path.as_ref()) {
@@ -149,18 +174,43 @@ pub fn remove_tree(path: impl AsRef<Path>) -> Result<()> {
     }
 }
 
-/// Takes an exclusive lock on an open file for as long as the descriptor (or a copy of it) is open; false if another has it.
+/// Takes the lock of an open file (opened for writing) for as long as the descriptor, or a copy of it in a child, is open;
+/// false if another open file has it. An open-file-description lock (3.15): forks keep it, and it can be asked about.
 pub fn try_lock(file: impl AsFd) -> Result<bool> {
-    match fs::flock(file.as_fd(), fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(true),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
-        Err(errno) => Err(Error::call("flock", "", errno.raw_os_error())),
+    match set_lock(file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
+        Err(error) if error.is(libc::EAGAIN) || error.is(libc::EACCES) => Ok(false),
+        result => result.map(|()| true),
     }
 }
 
 /// The same, but waits for the other to let go.
 pub fn lock(file: impl AsFd) -> Result<()> {
-    fs::flock(file.as_fd(), fs::FlockOperation::LockExclusive).map_err(|errno| Error::call("flock", "", errno.raw_os_error()))
+    loop {
+        match set_lock(&file, FcntlArg::F_OFD_SETLKW(&whole_file(libc::F_WRLCK))) {
+            Err(error) if error.is(libc::EINTR) => continue,
+            result => return result,
+        }
+    }
+}
+
+/// Whether another open file has the lock; takes nothing, so that asking never gets in the way of taking.
+pub fn is_locked(file: impl AsFd) -> Result<bool> {
+    let mut question = whole_file(libc::F_WRLCK);
+    set_lock(file, FcntlArg::F_OFD_GETLK(&mut question))?;
+    Ok(i32::from(question.l_type) != libc::F_UNLCK)
+}
+
+fn set_lock(file: impl AsFd, deed: FcntlArg<'_>) -> Result<()> {
+    nix::fcntl::fcntl(file, deed).map(drop).map_err(|errno| Error::call("fcntl", "lock", errno as i32))
+}
+
+fn whole_file(kind: i32) -> libc::flock {
+    libc::flock { l_type: kind as libc::c_short, l_whence: libc::SEEK_SET as libc::c_short, l_start: 0, l_len: 0, l_pid: 0 }
+}
+
+/// Another descriptor for the same open file.
+pub fn duplicate(file: impl AsFd) -> Result<OwnedFd> {
+    rustix::io::fcntl_dupfd_cloexec(file, 3).map_err(|errno| Error::call("fcntl", "F_DUPFD_CLOEXEC", errno.raw_os_error()))
 }
 
 /// What a descriptor refers to (fstat(2)).
@@ -171,6 +221,25 @@ pub fn stat(file: impl AsFd) -> Result<fs::Stat> {
 /// Whether a name exists in a directory, as what (lstat(2)).
 pub fn stat_at(dir: impl AsFd, name: impl AsRef<Path>) -> Result<fs::Stat> {
     fs::statat(dir.as_fd(), name.as_ref(), AtFlags::SYMLINK_NOFOLLOW).map_err(failed("fstatat", name.as_ref()))
+}
+
+/// Whether a descriptor is a directory.
+pub fn is_directory(file: impl AsFd) -> Result<bool> {
+    Ok(fs::FileType::from_raw_mode(stat(file)?.st_mode) == fs::FileType::Directory)
+}
+
+/// A character device node in a directory, with an exact mode (the caller has cleared the umask).
+pub fn make_char_device(dir: impl AsFd, name: &str, (major, minor): (u32, u32), mode: u32) -> Result<()> {
+    fs::mknodat(dir.as_fd(), name, fs::FileType::CharacterDevice, Mode::from_raw_mode(mode), fs::makedev(major, minor)).map_err(failed("mknodat", name))
+}
+
+pub fn make_symlink(dir: impl AsFd, name: &str, target: &str) -> Result<()> {
+    fs::symlinkat(target, dir.as_fd(), name).map_err(failed("symlinkat", name))
+}
+
+/// Makes an open directory the working directory.
+pub fn change_directory(dir: impl AsFd) -> Result<()> {
+    rustix::process::fchdir(dir).map_err(|errno| Error::call("fchdir", "", errno.raw_os_error()))
 }
 
 /// The path of a descriptor for calls that take only paths; valid in this process while the descriptor is open.
@@ -243,7 +312,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let open_it = || open(dir.path().join("lock"), OFlags::CREATE | OFlags::RDWR).unwrap();
         let (first, second) = (open_it(), open_it());
+        assert!(!is_locked(&second).unwrap());
         assert!(try_lock(&first).unwrap() && !try_lock(&second).unwrap());
+        assert!(is_locked(&second).unwrap());
         drop(first);
         assert!(try_lock(&second).unwrap());
     }

@@ -10,9 +10,12 @@
 pub mod bpf;
 pub mod file;
 pub mod mount;
+pub mod net;
 pub mod netlink;
+pub mod notify;
 pub mod poll;
 pub mod process;
 pub mod socket;
+pub mod tree;
 pub mod tty;
 pub mod user;

@@ -1,1 +1,149 @@
-//! (to be written)
+//! Mounts, as steps of a container's start: each function is one deed on the mount namespace that we are in.
+//!
+//! A mount is made detached (fsopen/fsmount, open_tree) and then attached by descriptor (move_mount, 5.2), so that the
+//! place it goes to is one that the kernel has resolved beneath the container's root, not a string. overlayfs alone is mounted
+//! by mount(2): fsconfig(2) takes at most 255 bytes a value, and `lowerdir+` is only there since 6.7.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+
+use crate::error::{Error, Result};
+
+fn failed(call: &'static str, object: impl std::fmt::Display) -> impl FnOnce(rustix::io::Errno) -> Error {
+    move |errno| Error::call(call, object, errno.raw_os_error())
+}
+
+bitflags::bitflags! {
+    /// What a mount forbids (mount(8)'s words: ro, nosuid, nodev, noexec).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+    pub struct Limits: u32 {
+        const READ_ONLY = 1;
+        const NO_SUID = 2;
+        const NO_DEV = 4;
+        const NO_EXEC = 8;
+    }
+}
+
+impl std::fmt::Display for Limits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let words = [(Limits::READ_ONLY, "ro"), (Limits::NO_SUID, "nosuid"), (Limits::NO_DEV, "nodev"), (Limits::NO_EXEC, "noexec")];
+        let set: Vec<_> = words.into_iter().filter(|(limit, _)| self.contains(*limit)).map(|(_, word)| word).collect();
+        f.write_str(&if set.is_empty() { "rw".to_owned() } else { set.join(",") })
+    }
+}
+
+impl Limits {
+    fn attributes(self) -> MountAttrFlags {
+        let pairs = [
+            (Limits::READ_ONLY, MountAttrFlags::MOUNT_ATTR_RDONLY),
+            (Limits::NO_SUID, MountAttrFlags::MOUNT_ATTR_NOSUID),
+            (Limits::NO_DEV, MountAttrFlags::MOUNT_ATTR_NODEV),
+            (Limits::NO_EXEC, MountAttrFlags::MOUNT_ATTR_NOEXEC),
+        ];
+        pairs.into_iter().filter(|(limit, _)| self.contains(*limit)).fold(MountAttrFlags::empty(), |all, (_, attribute)| all | attribute)
+    }
+}
+
+/// Makes a file system (proc, sysfs, tmpfs, devpts, mqueue, cgroup2) with its options (`mode=755`), not attached yet.
+pub fn new_filesystem(kind: &str, options: &[(String, String)], limits: Limits) -> Result<OwnedFd> {
+    let context = mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed("fsopen", kind))?;
+    // The source is only what /proc/mounts shows first.
+    mount::fsconfig_set_string(context.as_fd(), "source", kind).map_err(failed("fsconfig", kind))?;
+    for (key, value) in options {
+        let set = if value.is_empty() { mount::fsconfig_set_flag(context.as_fd(), key.as_str()) } else { mount::fsconfig_set_string(context.as_fd(), key.as_str(), value.as_str()) };
+        set.map_err(failed("fsconfig", format!("{kind} {key}={value}")))?;
+    }
+    mount::fsconfig_create(context.as_fd()).map_err(failed("fsconfig", kind))?;
+    mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, limits.attributes()).map_err(failed("fsmount", kind))
+}
+
+/// A copy of the tree of mounts at an open file or directory, not attached yet.
+pub fn copy_tree(source: impl AsFd, recursive: bool) -> Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    mount::open_tree(source.as_fd(), "", flags).map_err(failed("open_tree", ""))
+}
+
+/// Attaches a tree at an open file or directory.
+pub fn attach(tree: impl AsFd, target: impl AsFd) -> Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    mount::move_mount(tree.as_fd(), "", target.as_fd(), "", flags).map_err(failed("move_mount", ""))
+}
+
+/// Adds limits to a tree, to all mounts in it if `recursive` (mount_setattr, 5.12).
+pub fn limit(tree: impl AsFd, limits: Limits, recursive: bool) -> Result<()> {
+    set_attributes(tree, u64::from(limits.attributes().bits()), 0, recursive)
+}
+
+/// Cuts a tree off: what is mounted in it later is not seen elsewhere, and the other way round.
+pub fn make_private(tree: impl AsFd) -> Result<()> {
+    set_attributes(tree, 0, libc::MS_PRIVATE, true)
+}
+
+fn set_attributes(tree: impl AsFd, set: u64, propagation: u64, recursive: bool) -> Result<()> {
+    let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation, userns_fd: 0 };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is an empty C string, the attributes live over the call and their size is given.
+    let done = unsafe { libc::syscall(libc::SYS_mount_setattr, tree.as_fd().as_raw_fd(), c"".as_ptr(), flags, &raw const attributes, size_of::<libc::mount_attr>()) };
+    if done == 0 { Ok(()) } else { Err(Error::call("mount_setattr", "", super::process::last_errno())) }
+}
+
+/// Makes every mount that we see our own: nothing that we mount reaches the host's table, and nothing keeps the host's
+/// unmounts from us.
+pub fn leave_host_propagation() -> Result<()> {
+    // Slave, not private: a host path that is unmounted later is not kept busy by us.
+    mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).map_err(failed("mount", "/"))
+}
+
+/// Puts an overlay of `layers` (names below `layers_dir`, bottom first) with `upper` and `work` on `target`. Changes the
+/// working directory to `layers_dir`: the option string is one page, so the names in it must be short.
+pub fn overlay(layers_dir: &Path, layers: &[String], upper: Option<(&Path, &Path)>, target: &Path) -> Result<()> {
+    rustix::process::chdir(layers_dir).map_err(failed("chdir", layers_dir.display()))?;
+    let lower = layers.iter().rev().map(String::as_str).collect::<Vec<_>>().join(":");
+    let options = match upper {
+        // volatile (5.10): the upper directory is thrown away with the container, so it is never synced to disk.
+        Some((upper, work)) => format!("lowerdir={lower},upperdir={},workdir={},volatile", escaped(upper), escaped(work)),
+        None => format!("lowerdir={lower}"),
+    };
+    let options = CString::new(options).map_err(|_| Error::said("a path holds a NUL byte"))?;
+    mount::mount("overlay", target, "overlay", MountFlags::empty(), Some(options.as_c_str())).map_err(failed("mount", format!("overlay on {}", target.display())))
+}
+
+/// overlayfs' own escapes for a path within its options.
+fn escaped(path: &Path) -> String {
+    path.display().to_string().replace('\\', "\\\\").replace(',', "\\,").replace(':', "\\:")
+}
+
+/// Makes `root` (a mount point) the root of our mount namespace and drops the old one with all below it.
+pub fn pivot_root(root: impl AsFd) -> Result<()> {
+    rustix::process::fchdir(&root).map_err(failed("fchdir", ""))?;
+    // The same directory twice: the old root is stacked on the new one and can be taken off without a place of its own.
+    rustix::process::pivot_root(".", ".").map_err(failed("pivot_root", ""))?;
+    mount::unmount(".", UnmountFlags::DETACH).map_err(failed("umount2", ""))?;
+    rustix::process::chdir("/").map_err(failed("chdir", "/"))
+}
+
+/// A tmpfs on a path that we trust, of at most `size` bytes.
+pub fn tmpfs(path: &Path, size: Option<u64>, mode: u32) -> Result<()> {
+    let mut options = vec![("mode".to_owned(), format!("{mode:o}"))];
+    options.extend(size.map(|bytes| ("size".to_owned(), bytes.to_string())));
+    // noswap (6.4): what is meant to be memory does not end up on a disk. Older kernels say EINVAL and go without.
+    let with_noswap = [options.as_slice(), &[("noswap".to_owned(), String::new())]].concat();
+    let tree = new_filesystem("tmpfs", &with_noswap, Limits::default()).or_else(|_| new_filesystem("tmpfs", &options, Limits::default()))?;
+    let target = super::file::open(path, rustix::fs::OFlags::PATH)?;
+    attach(tree, target).map_err(|e| e.doing(format_args!("mounting a tmpfs on {}", path.display())))
+}
+
+/// Takes a mount off a path that we trust, as soon as nobody uses it any more.
+pub fn unmount(path: &Path) -> Result<()> {
+    mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).map_err(failed("umount2", path.display()))
+}
+
+/// A view of the directory `path` without anything that is mounted beneath it, attached nowhere: what is walked or removed
+/// through it cannot lead into another file system.
+pub fn bare_view(path: &Path) -> Result<OwnedFd> {
+    mount::open_tree(rustix::fs::CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC).map_err(failed("open_tree", path.display()))
+}

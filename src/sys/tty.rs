@@ -1,1 +1,95 @@
-//! (to be written)
+//! Terminals: a pseudo-terminal of the container for `-t`, and our own terminal in raw mode while it is used.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use rustix::fs::OFlags;
+use rustix::pty::OpenptFlags;
+use rustix::termios::{self, OptionalActions, Termios, Winsize};
+
+use crate::error::{Error, Result};
+
+fn failed(call: &'static str, object: &'static str) -> impl FnOnce(rustix::io::Errno) -> Error {
+    move |errno| Error::call(call, object, errno.raw_os_error())
+}
+
+/// Makes a pseudo-terminal in the devpts of the mount namespace that we are in: (our end, the program's end).
+///
+/// `/dev/pts/ptmx` is a path of the container, and the container may have put something else there: what is opened must be
+/// the multiplexer device (5:2). The other end is taken from the first (TIOCGPTPEER, 4.13), never looked up by name.
+pub fn new_terminal() -> Result<(OwnedFd, OwnedFd)> {
+    let ours = super::file::open("/dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW)?;
+    let device = super::file::stat(&ours)?.st_rdev;
+    if (rustix::fs::major(device), rustix::fs::minor(device)) != (5, 2) {
+        return Err(Error::said("/dev/pts/ptmx of the container is not the terminal multiplexer"));
+    }
+    rustix::pty::grantpt(&ours).map_err(failed("grantpt", "/dev/pts/ptmx"))?;
+    rustix::pty::unlockpt(&ours).map_err(failed("unlockpt", "/dev/pts/ptmx"))?;
+    let theirs = rustix::pty::ioctl_tiocgptpeer(&ours, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).map_err(failed("ioctl", "TIOCGPTPEER"))?;
+    Ok((ours, theirs))
+}
+
+/// Makes a terminal the controlling one of our (new) session.
+pub fn take_as_controlling(terminal: impl AsFd) -> Result<()> {
+    rustix::process::ioctl_tiocsctty(terminal).map_err(failed("ioctl", "TIOCSCTTY"))
+}
+
+/// Whether a descriptor is a terminal.
+pub fn is_terminal(fd: impl AsFd) -> bool {
+    termios::isatty(fd)
+}
+
+/// Rows and columns.
+pub fn size(terminal: impl AsFd) -> Result<Winsize> {
+    termios::tcgetwinsize(terminal).map_err(failed("ioctl", "TIOCGWINSZ"))
+}
+
+/// Sets rows and columns; the programs on it get SIGWINCH.
+pub fn set_size(terminal: impl AsFd, size: Winsize) -> Result<()> {
+    termios::tcsetwinsize(terminal, size).map_err(failed("ioctl", "TIOCSWINSZ"))
+}
+
+/// A terminal in raw mode: every key goes through, Ctrl-C too. Put back when dropped.
+pub struct Raw<'a> {
+    terminal: std::os::fd::BorrowedFd<'a>,
+    before: Termios,
+}
+
+impl<'a> Raw<'a> {
+    pub fn new(terminal: std::os::fd::BorrowedFd<'a>) -> Result<Raw<'a>> {
+        let before = termios::tcgetattr(terminal).map_err(failed("ioctl", "TCGETS"))?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        termios::tcsetattr(terminal, OptionalActions::Drain, &raw).map_err(failed("ioctl", "TCSETS"))?;
+        Ok(Raw { terminal, before })
+    }
+}
+
+impl Drop for Raw<'_> {
+    fn drop(&mut self) {
+        let _ = termios::tcsetattr(self.terminal, OptionalActions::Drain, &self.before);
+    }
+}
+
+/// Bytes that wait to be read; 0 at the end of a pipe.
+pub fn read(fd: impl AsFd, buffer: &mut [u8]) -> Result<usize> {
+    loop {
+        match rustix::io::read(&fd, &mut *buffer) {
+            Err(rustix::io::Errno::INTR) => continue,
+            // A terminal whose other end is closed says EIO; for the reader that is its end.
+            Err(rustix::io::Errno::IO) => return Ok(0),
+            result => return result.map_err(|errno| Error::call("read", fd.as_fd().as_raw_fd(), errno.raw_os_error())),
+        }
+    }
+}
+
+/// Writes all of it.
+pub fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(&fd, bytes) {
+            Ok(n) => bytes = &bytes[n..],
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(errno) => return Err(Error::call("write", fd.as_fd().as_raw_fd(), errno.raw_os_error())),
+        }
+    }
+    Ok(())
+}

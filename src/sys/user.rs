@@ -1,1 +1,90 @@
-//! (to be written)
+//! Who a process is: user, groups, capabilities, and the promise not to gain more.
+//!
+//! The order matters and is the caller's: the bounding set while we still have CAP_SETPCAP, then groups and ids, then the
+//! final sets (a user other than root has lost permitted and effective by then), no_new_privs last.
+
+use std::str::FromStr;
+
+use caps::{CapSet, Capability, CapsHashSet};
+
+use super::process::last_errno;
+use crate::error::{Error, Result};
+
+fn failed(call: &'static str, object: impl std::fmt::Display) -> impl FnOnce(nix::errno::Errno) -> Error {
+    move |errno| Error::call(call, object, errno as i32)
+}
+
+/// Whether we are root in our user namespace.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Becomes the user. The thread is the only one, so that the plain calls change the whole process.
+pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<()> {
+    use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+    let list: Vec<Gid> = groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    setgroups(&list).map_err(failed("setgroups", format!("{groups:?}")))?;
+    let (uid_, gid_) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    setresgid(gid_, gid_, gid_).map_err(failed("setresgid", gid))?;
+    setresuid(uid_, uid_, uid_).map_err(failed("setresuid", uid))
+}
+
+/// The names of capabilities(7) (`CAP_CHOWN`) as a set; a name that this kernel's headers do not know is an error.
+fn set_of(names: &[String]) -> Result<CapsHashSet> {
+    names.iter().map(|name| Capability::from_str(name).map_err(|_| Error::said(format!("{name} is not a capability")))).collect()
+}
+
+/// Whether `CAP_NAME` exists.
+pub fn is_capability(name: &str) -> bool {
+    Capability::from_str(name).is_ok()
+}
+
+/// Every capability that we have ourselves, as names: what `ALL` can mean here.
+pub fn own_capabilities() -> Vec<String> {
+    let mut names: Vec<_> = caps::read(None, CapSet::Bounding).unwrap_or_default().into_iter().map(|cap| cap.to_string()).collect();
+    names.sort();
+    names
+}
+
+/// Takes every capability but `keep` out of the bounding set: no file of the image can give it back.
+pub fn bound_capabilities(keep: &[String]) -> Result<()> {
+    let keep = set_of(keep)?;
+    let here = caps::read(None, CapSet::Bounding).map_err(|_| Error::call("prctl", "PR_CAPBSET_READ", last_errno()))?;
+    for capability in here.difference(&keep) {
+        caps::drop(None, CapSet::Bounding, *capability).map_err(|_| Error::call("prctl", format!("PR_CAPBSET_DROP {capability}"), last_errno()))?;
+    }
+    Ok(())
+}
+
+/// Sets permitted and effective, and clears inheritable and ambient: a user that is not root has a capability only if a
+/// file gives it.
+pub fn set_capabilities(held: &[String]) -> Result<()> {
+    let held = set_of(held)?;
+    let failed = |set: CapSet| move |_| Error::call("capset", format!("{set:?}"), last_errno());
+    caps::clear(None, CapSet::Ambient).map_err(failed(CapSet::Ambient))?;
+    // The effective set must be within the permitted one at each moment, so it shrinks first.
+    for set in [CapSet::Effective, CapSet::Permitted] {
+        caps::set(None, set, &held).map_err(failed(set))?;
+    }
+    caps::clear(None, CapSet::Inheritable).map_err(failed(CapSet::Inheritable))
+}
+
+/// From here on no exec gives more rights (setuid, file capabilities).
+pub fn no_new_privileges() -> Result<()> {
+    rustix::thread::set_no_new_privs(true).map_err(|errno| Error::call("prctl", "PR_SET_NO_NEW_PRIVS", errno.raw_os_error()))
+}
+
+/// The file mode mask of what we create.
+pub fn set_umask(mask: u32) {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+}
+
+/// The name of this machine.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Names the machine of our UTS namespace.
+pub fn set_host_name(name: &str) -> Result<()> {
+    rustix::system::sethostname(name.as_bytes()).map_err(|errno| Error::call("sethostname", name, errno.raw_os_error()))
+}

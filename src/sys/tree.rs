@@ -1,0 +1,157 @@
+//! Names in a directory: making them, removing them, and what hangs on them (owner, mode, times, attributes).
+//!
+//! All of it is relative to a directory descriptor and takes one name, never a path: who wants a path resolves its parent
+//! with [`crate::sys::file::open_within`] first. Nothing here follows a symlink in that last name.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::sys::file;
+
+fn failed(call: &'static str, name: &OsStr) -> impl FnOnce(Errno) -> Error {
+    move |errno| Error::call(call, name.display(), errno.raw_os_error())
+}
+
+/// What a name is, or None if the directory has no such name.
+pub fn kind(dir: impl AsFd, name: &OsStr) -> Result<Option<fs::Stat>> {
+    match file::stat_at(dir, name) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(error) if error.is(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// overlayfs' mark that a name of the layers below is gone: a character device 0:0.
+pub fn is_whiteout(stat: &fs::Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+pub fn make_directory(dir: impl AsFd, name: &OsStr) -> Result<()> {
+    fs::mkdirat(dir, name, Mode::from_raw_mode(0o700)).map_err(failed("mkdirat", name))
+}
+
+/// A new regular file for writing; a name that exists is EEXIST.
+pub fn make_file(dir: impl AsFd, name: &OsStr) -> Result<std::fs::File> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    fs::openat(dir, name, flags, Mode::from_raw_mode(0o600)).map(std::fs::File::from).map_err(failed("openat", name))
+}
+
+pub fn make_symlink(dir: impl AsFd, name: &OsStr, target: &OsStr) -> Result<()> {
+    fs::symlinkat(target, dir, name).map_err(failed("symlinkat", name))
+}
+
+/// A FIFO or a device; `device` is (major, minor) and counts only for devices.
+pub fn make_node(dir: impl AsFd, name: &OsStr, kind: FileType, device: (u32, u32)) -> Result<()> {
+    fs::mknodat(dir, name, kind, Mode::from_raw_mode(0o600), fs::makedev(device.0, device.1)).map_err(failed("mknodat", name))
+}
+
+/// A further name for a file; a symlink is linked itself.
+pub fn hard_link(old_dir: impl AsFd, old: &OsStr, new_dir: impl AsFd, new: &OsStr) -> Result<()> {
+    fs::linkat(old_dir, old, new_dir, new, AtFlags::empty()).map_err(failed("linkat", new))
+}
+
+pub fn read_link(dir: impl AsFd, name: &OsStr) -> Result<OsString> {
+    let target = fs::readlinkat(dir, name, Vec::new()).map_err(failed("readlinkat", name))?;
+    Ok(OsString::from_vec(target.into_bytes()))
+}
+
+/// Removes a name with all that is beneath it.
+pub fn remove(dir: impl AsFd, name: &OsStr) -> Result<()> {
+    match fs::unlinkat(dir.as_fd(), name, AtFlags::empty()) {
+        Err(Errno::ISDIR) => file::remove_tree(path_in(dir, name)),
+        other => other.map_err(failed("unlinkat", name)),
+    }
+}
+
+/// chown clears setuid bits and security.capability: it comes before both.
+pub fn set_owner(dir: impl AsFd, name: &OsStr, uid: u32, gid: u32) -> Result<()> {
+    let (uid, gid) = (fs::Uid::from_raw(uid), fs::Gid::from_raw(gid));
+    fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(failed("fchownat", name))
+}
+
+/// The permission bits with setuid, setgid and sticky. Not for symlinks, which have none (fchmodat follows them).
+pub fn set_mode(dir: impl AsFd, name: &OsStr, mode: u32) -> Result<()> {
+    fs::chmodat(dir, name, Mode::from_raw_mode(mode & 0o7777), AtFlags::empty()).map_err(failed("fchmodat", name))
+}
+
+/// The modification time (and the access time, which nobody misses) in seconds and nanoseconds since 1970.
+pub fn set_time(dir: impl AsFd, name: &OsStr, seconds: i64, nanoseconds: u32) -> Result<()> {
+    let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
+    let times = Timestamps { last_access: time, last_modification: time };
+    fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(failed("utimensat", name))
+}
+
+pub fn set_attribute(dir: impl AsFd, name: &OsStr, key: &OsStr, value: &[u8]) -> Result<()> {
+    fs::lsetxattr(path_in(dir, name), key, value, XattrFlags::empty()).map_err(|errno| Error::call("lsetxattr", key.display(), errno.raw_os_error()))
+}
+
+/// The value of an extended attribute of an open file; None if it has none or the file system knows none.
+pub fn attribute(file: impl AsFd, key: &OsStr) -> Result<Option<Vec<u8>>> {
+    let mut value = vec![0; 64 << 10];
+    match fs::fgetxattr(file, key, value.as_mut_slice()) {
+        Ok(length) => {
+            value.truncate(length);
+            Ok(Some(value))
+        }
+        Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
+        Err(errno) => Err(Error::call("fgetxattr", key.display(), errno.raw_os_error())),
+    }
+}
+
+/// All extended attributes of an open file, by name.
+pub fn attributes(file: impl AsFd) -> Result<Vec<(OsString, Vec<u8>)>> {
+    let mut names = vec![0; 64 << 10];
+    let length = match fs::flistxattr(file.as_fd(), names.as_mut_slice()) {
+        Err(Errno::NOTSUP) => 0,
+        other => other.map_err(|errno| Error::call("flistxattr", "", errno.raw_os_error()))?,
+    };
+    let mut found = Vec::new();
+    for key in names[..length].split(|byte| *byte == 0).filter(|key| !key.is_empty()) {
+        let key = OsStr::from_bytes(key);
+        if let Some(value) = attribute(&file, key)? {
+            found.push((key.to_owned(), value));
+        }
+    }
+    Ok(found)
+}
+
+/// Opens a name as a directory that can be read; ENOTDIR or ELOOP if it is something else.
+pub fn open_directory(dir: impl AsFd, name: &OsStr) -> Result<OwnedFd> {
+    file::open_within(dir, name, file::Within::Beneath, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, 0)
+}
+
+/// The names in a directory that is open for reading.
+pub fn names(dir: impl AsFd) -> Result<Vec<OsString>> {
+    let failed = |errno: Errno| Error::call("getdents64", "", errno.raw_os_error());
+    let mut names = Vec::new();
+    for entry in fs::Dir::read_from(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name != "." && name != ".." {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// Writes all that is dirty on a file system to its disk, so that a name that is given afterwards never shows half a content
+/// after a power cut.
+pub fn sync(file: impl AsFd) -> Result<()> {
+    fs::syncfs(file).map_err(|errno| Error::call("syncfs", "", errno.raw_os_error()))
+}
+
+/// Takes a shared lock on an open file, as [`file::lock`] takes an exclusive one; waits while another has that.
+pub fn lock_shared(file: impl AsFd) -> Result<()> {
+    fs::flock(file, fs::FlockOperation::LockShared).map_err(|errno| Error::call("flock", "", errno.raw_os_error()))
+}
+
+/// The calls for attributes have no *at form before 6.13; through /proc the last name is still not followed.
+fn path_in(dir: impl AsFd, name: &OsStr) -> PathBuf {
+    file::path_of(dir.as_fd()).join(name)
+}

@@ -1,0 +1,102 @@
+//! How pods end: signals, grace, what is left.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::pod::{Pod, serve};
+use crate::process::slow;
+use crate::{Case, case};
+
+/// Demands that something took at least `least`, and on a machine of full speed at most `most`.
+#[track_caller]
+fn took(time: Duration, least: f64, most: f64) {
+    let time = time.as_secs_f64();
+    assert!(time >= least && (slow() || time <= most), "took {time:.1} s, not {least} to {most}");
+}
+
+pub const CASES: &[Case] = &[
+    case("TRM-01", |world| {
+        let file = world.manifest(&Pod::new("p", "Never").app("a", &serve("1", 0)));
+        let run = world.start(&["run", &file]);
+        world.wait_story("a Started");
+        let done = world.minipod(&["delete", "pod", "p"]);
+        took(done.took, 1.0, 3.0);
+        done.ok();
+        world.assert_order(&["a Term", "a Exiting"]);
+        assert_eq!(run.wait().code, 0, "the app's exit code");
+    }),
+    case("TRM-02", |world| {
+        // PID 1 without a handler: the kernel throws SIGTERM away, so only SIGKILL at the end of the grace ends it.
+        let pod = Pod::new("p", "Never").app("a", "").with("a", "command", json!(["sleep", "100000"])).spec("terminationGracePeriodSeconds", json!(5));
+        let file = world.manifest(&pod);
+        let run = world.start(&["run", &file]);
+        world.wait_ready("p");
+        let done = world.minipod(&["delete", "pod", "p"]);
+        took(done.took, 5.0, 7.0);
+        done.ok();
+        assert_eq!(run.wait().code, 137);
+    }),
+    case("TRM-04", |world| {
+        let pod = Pod::new("p", "Never").app("a", "").with("a", "command", json!(["sleep", "100000"])).spec("terminationGracePeriodSeconds", json!(60));
+        world.apply(&pod);
+        world.wait_ready("p");
+        let done = world.minipod(&["delete", "pod", "p", "--grace-period=1"]);
+        took(done.took, 1.9, 4.0);
+        done.ok();
+    }),
+    case("TRM-06", |world| {
+        // Grandchildren in sessions of their own that ignore every polite signal; the world's end demands that they are gone.
+        let stubborn = "setsid sh -c \"trap '' TERM HUP INT; touch /story/up; while :; do sleep 1; done\" & ";
+        world.apply(&Pod::new("p", "Always").app("a", &format!("{stubborn}{}", serve("0", 0))).sidecar("s", &format!("{stubborn}{}", serve("0", 0))));
+        world.wait_ready("p");
+        world.wait_story("a Started");
+        world.delete("p");
+        world.assert_nothing_left();
+    }),
+    case("TRM-07", |world| {
+        let script = "trap 'say Quit; exit 0' QUIT; trap 'say Term; exit 1' TERM; say Started; sleep 100000 & wait";
+        // The nginx image says STOPSIGNAL SIGQUIT.
+        world.apply(&Pod::new("p", "Never").app("a", script).with("a", "image", json!("nginx")));
+        world.wait_story("a Started");
+        world.delete("p");
+        world.assert_order(&["a Started", "a Quit"]);
+        assert!(world.moments("a Term").is_empty());
+    }),
+    case("SUP-01", |world| {
+        // The supervisor is killed: `get` says so instead of repeating the last state for ever, and `delete` cleans up.
+        world.apply(&Pod::new("p", "Always").app("a", &serve("0", 0)));
+        world.wait_ready("p");
+        kill_supervisor(world);
+        let told = world.minipod(&["get", "pods", "p"]).ok();
+        assert!(told.contains("\np "), "{told}");
+        assert!(!told.contains("1/1"), "nobody looks after it: it must not be shown as ready\n{told}");
+        world.delete("p");
+        world.assert_nothing_left();
+    }),
+    case("SUP-02", |world| {
+        // … and so does the next run of the same pod.
+        let pod = Pod::new("p", "Always").app("a", &serve("0", 0));
+        world.apply(&pod);
+        world.wait_ready("p");
+        kill_supervisor(world);
+        world.apply(&pod);
+        world.wait_ready("p");
+        assert_eq!(world.moments("a Started").len(), 2);
+        world.delete("p");
+    }),
+];
+
+/// Kills the supervisor of pod `p` outright, and waits until it is gone.
+fn kill_supervisor(world: &crate::world::World) {
+    let lock = std::fs::read_to_string(world.root().join("lib/pods/default/p/lock")).expect("the lock of a running pod");
+    let pid = nix::unistd::Pid::from_raw(lock.trim().parse().expect("the lock file has the supervisor's pid"));
+    nix::sys::signal::kill(pid, Signal::SIGKILL).expect("it runs");
+    let gone = crate::process::poll(crate::process::seconds(10), || {
+        // A zombie whose parent has not reaped it yet is as dead.
+        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        (state.is_empty() || state.contains(") Z ")).then_some(())
+    });
+    assert!(gone.is_some(), "the supervisor survived SIGKILL");
+}

@@ -1,0 +1,107 @@
+//! What is wrong from outside: one clear line, an exit code other than 0, and nothing left.
+
+use serde_json::json;
+
+use crate::pod::{Pod, once};
+use crate::process::Done;
+use crate::world::{World, container};
+use crate::{Case, case};
+
+/// Demands one message, with at most one hint below it, and that nothing of the pod was made.
+#[track_caller]
+fn refused(world: &World, done: &Done, words: &[&str]) {
+    done.fails_with(words);
+    let lines: Vec<&str> = done.err.lines().filter(|line| !line.trim().is_empty()).collect();
+    let hints = lines.iter().filter(|line| line.starts_with("hint:")).count();
+    assert!(hints <= 1 && lines.len() - hints <= 1, "not one line: {}", done.err);
+    world.assert_nothing_left();
+}
+
+pub const CASES: &[Case] = &[
+    case("BAD-01", |world| {
+        refused(world, &world.minipod(&["run", "/no/such/pod.yaml"]), &["/no/such/pod.yaml", "ENOENT"]);
+        refused(world, &world.minipod(&["apply", "-f", "/"]), &["/"]);
+    }),
+    case("BAD-02", |world| {
+        // A manifest's faults are drawn in their lines, so there may be several lines; the place must be among them.
+        let broken = world.file("apiVersion: v1\nkind: Pod\nmetadata: {name: p\nspec:\n  containers: []\n");
+        let done = world.minipod(&["run", &broken]);
+        done.fails_with(&[&broken]);
+        assert!(done.err.contains(":3") || done.err.contains(":4") || done.err.contains("line "), "no line number: {}", done.err);
+        let typo = world.file("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n  - {name: a, image: busybox, comand: [sh]}\n");
+        world.minipod(&["run", &typo]).fails_with(&["comand", "command", &typo]);
+        let empty = world.file("");
+        world.minipod(&["run", &empty]).fails_with(&[&empty]);
+        world.assert_nothing_left();
+    }),
+    case("BAD-03", |world| {
+        let file = world.manifest(&Pod::new("p", "Never").app("a", &once("0", 0)).with("a", "image", json!("no-such-image:1")));
+        refused(world, &world.minipod(&["run", &file]), &["no-such-image:1"]);
+    }),
+    case("BAD-04", |world| {
+        let file = world.manifest(&Pod::new("p", "Never").app("a", "").with("a", "command", json!(["/no/such/program"])));
+        let done = world.minipod(&["run", &file]);
+        done.fails_with(&["/no/such/program", "ENOENT"]);
+        assert_eq!(done.code, 128, "the exit code of StartError");
+        world.assert_nothing_left();
+    }),
+    case("BAD-05", |world| {
+        let pod = Pod::new("p", "Never").app("a", &once("0", 0)).with("a", "volumeMounts", json!([{ "name": "nothing", "mountPath": "/x" }]));
+        let file = world.manifest(&pod);
+        world.minipod(&["run", &file]).fails_with(&["spec.containers[0].volumeMounts[0].name: Not found: \"nothing\""]);
+        world.assert_nothing_left();
+    }),
+    case("BAD-06", |world| {
+        // Not supported yet is refused by its path before anything starts, never ignored.
+        let file = world.manifest(&Pod::new("p", "Never").app("a", &once("0", 0)).with("a", "volumeDevices", json!([{ "name": "v", "devicePath": "/dev/x" }])));
+        world.minipod(&["run", &file]).fails_with(&["spec.containers[0].volumeDevices"]);
+        world.assert_silent("a");
+        world.assert_nothing_left();
+    }),
+    Case {
+        id: "BAD-07",
+        needs: &["setpriv"],
+        run: |world| {
+            let file = world.manifest(&Pod::new("p", "Never").app("a", &once("0", 0)));
+            // The program may lie where nobody else may look: copy it to where anyone may.
+            let program = world.path("minipod");
+            let built = std::env::var("MINIPOD").unwrap_or_else(|_| env!("CARGO_BIN_EXE_minipod").to_owned());
+            std::fs::copy(built, &program).expect("our own directory");
+            let done = world.tool("setpriv", &["--reuid=65534", "--regid=65534", "--clear-groups", &program.display().to_string(), "run", &file]);
+            refused(world, &done, &["root"]);
+        },
+    },
+    case("BAD-08", |world| {
+        // A full disk: a root of a few pages. Whatever step meets it, the message names the errno.
+        let small = world.path("small");
+        std::fs::create_dir(&small).expect("our own directory");
+        let at = small.display().to_string();
+        world.tool("mount", &["-t", "tmpfs", "-o", "size=64k", "tmpfs", &at]).ok();
+        world.tool("mkdir", &["-p", &format!("{at}/lib/images")]).ok();
+        world.tool("mount", &["--bind", &crate::needs::images().display().to_string(), &format!("{at}/lib/images")]).ok();
+        world.tool("sh", &["-c", &format!("cat /dev/zero >{at}/fill")]);
+        let file = world.manifest(&Pod::new("p", "Never").app("a", &once("0", 0)));
+        let done = world.minipod(&["--root", &at, "run", &file]);
+        done.fails_with(&["ENOSPC"]);
+        world.tool("umount", &[&format!("{at}/lib/images")]).ok();
+        world.tool("umount", &[&at]).ok();
+        world.assert_silent("a");
+        world.assert_nothing_left();
+    }),
+    case("BAD-09", |world| {
+        // In the background, too, a start that fails is told by the pod's status, with the path.
+        world.apply(&Pod::new("p", "Never").app("a", "").with("a", "command", json!(["/no/such/program"])));
+        let pod = world.wait_phase("p", "Failed");
+        let ended = &container(&pod, "a")["state"]["terminated"];
+        assert_eq!((&ended["reason"], &ended["exitCode"]), (&json!("StartError"), &json!(128)));
+        assert!(ended["message"].as_str().is_some_and(|m| m.contains("/no/such/program")), "{ended}");
+        assert_eq!(world.row("p").status, "StartError");
+    }),
+    case("BAD-10", |world| {
+        world.minipod(&["get", "pods", "nobody"]).fails_with(&["nobody", "not found"]);
+        world.minipod(&["delete", "pod", "nobody"]).fails_with(&["nobody", "not found"]);
+        world.minipod(&["exec", "nobody", "--", "true"]).fails_with(&["nobody", "not found"]);
+        world.minipod(&["describe", "pod", "nobody"]).fails_with(&["nobody", "not found"]);
+        world.minipod(&["no-such-verb"]).fails_with(&["no-such-verb"]);
+    }),
+];

@@ -1,0 +1,59 @@
+//! What a machine must have for a case, by word. Judged once per run.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+use crate::left;
+
+/// What every case needs: it runs pods.
+pub const BASE: &[&str] = &["root", "cgroup2", "overlay", "netns", "images"];
+
+static KNOWN: Mutex<BTreeMap<String, bool>> = Mutex::new(BTreeMap::new());
+
+/// Is the need of this name met on this machine? Panics on a word that nobody defined.
+pub fn met(word: &str) -> bool {
+    let mut known = KNOWN.lock().expect("no need panics");
+    if let Some(answer) = known.get(word) {
+        return *answer;
+    }
+    let answer = look(word);
+    known.insert(word.to_owned(), answer);
+    answer
+}
+
+/// The image store that worlds borrow.
+pub fn images() -> PathBuf {
+    match std::env::var_os("MINIPOD_CASES_IMAGES") {
+        Some(dir) => dir.into(),
+        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/cases/root/lib/images"),
+    }
+}
+
+fn look(word: &str) -> bool {
+    match word {
+        "root" => nix::unistd::geteuid().is_root(),
+        "cgroup2" => left::hierarchies().iter().any(|h| h.controllers.is_none()),
+        "overlay" => std::fs::read_to_string("/proc/filesystems").is_ok_and(|all| all.lines().any(|l| l.trim() == "nodev\toverlay")),
+        "netns" => works(&["unshare", "--mount", "--net", "ip", "link", "set", "lo", "up"]),
+        "images" => std::fs::read_dir(images()).is_ok_and(|mut entries| entries.next().is_some()),
+        "setpriv" => works(&["setpriv", "--version"]),
+        "cgroup.memory" | "cgroup.cpu" | "cgroup.pids" => controller(&word["cgroup.".len()..]),
+        "script" => works(&["script", "--version"]),
+        _ => panic!("no such need: {word}"),
+    }
+}
+
+/// Can groups of this controller be made, in either version?
+fn controller(name: &str) -> bool {
+    left::hierarchies().iter().any(|hierarchy| match &hierarchy.controllers {
+        Some(v1) => v1.iter().any(|c| c == name),
+        None => std::fs::read_to_string(hierarchy.mount.join("cgroup.controllers")).is_ok_and(|all| all.split_whitespace().any(|c| c == name)),
+    })
+}
+
+fn works(words: &[&str]) -> bool {
+    let status = Command::new(words[0]).args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
