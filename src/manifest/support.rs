@@ -1,0 +1,327 @@
+//! What minipod does with each field of a Pod: one table, three verdicts.
+//!
+//! ```text
+//! Done            the field does what Kubernetes says
+//! NoEffect(why)   accepted, and says why it means nothing on one machine
+//! Refused(why)    a fault before anything starts; values that equal the default are fine
+//! ```
+//!
+//! A row that is not `Done` decides everything beneath it. The table is also the list of the fields there are: "did you
+//! mean" reads it, and a test compares it with Kubernetes' own types. `spec.containers[]` stands for init containers too.
+
+use serde_json::Value;
+
+use super::fault::{Findings, Kind};
+use super::path::Step;
+use super::tree::{Node, Place};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Done,
+    NoEffect(&'static str),
+    Refused(&'static str),
+}
+
+/// A set of fields of one object with one verdict.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// The object: `spec.containers[].ports[]`; empty for the top.
+    pub under: &'static str,
+    /// Field names, blank separated; `*` is any key of a map.
+    pub fields: &'static str,
+    pub verdict: Verdict,
+    /// When a field that is not `Done` may be set all the same, in silence.
+    pub fine: Fine,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum Fine {
+    Never,
+    /// These values (as JSON) change nothing.
+    Values(&'static [&'static str]),
+    /// With `hostNetwork: true` it holds by itself.
+    HostNetwork,
+}
+
+const fn done(under: &'static str, fields: &'static str) -> Row {
+    Row { under, fields, verdict: Verdict::Done, fine: Fine::Never }
+}
+
+const fn no_effect(under: &'static str, fields: &'static str, why: &'static str) -> Row {
+    Row { under, fields, verdict: Verdict::NoEffect(why), fine: Fine::Never }
+}
+
+const fn refused(under: &'static str, fields: &'static str, why: &'static str) -> Row {
+    Row { under, fields, verdict: Verdict::Refused(why), fine: Fine::Never }
+}
+
+impl Row {
+    const fn but(mut self, values: &'static [&'static str]) -> Row {
+        self.fine = Fine::Values(values);
+        self
+    }
+
+    const fn but_on_host_network(mut self) -> Row {
+        self.fine = Fine::HostNetwork;
+        self
+    }
+}
+
+const YET: &str = "not supported yet";
+const SERVER: &str = "filled by the server";
+const ONE_NODE: &str = "there is one node, and every pod runs on it";
+const NO_SCHEDULER: &str = "there is no scheduler";
+const NO_API: &str = "there is no API server to be known to";
+const OTHER_VOLUME: &str = "this kind of volume is not supported yet";
+
+const CONTAINER: &str = "spec.containers[]";
+const SECURITY: &str = "spec.containers[].securityContext";
+const POD_SECURITY: &str = "spec.securityContext";
+
+#[rustfmt::skip]
+pub const TABLE: &[Row] = &[
+    done("", "apiVersion kind metadata spec"),
+    no_effect("", "status", SERVER),
+    done("metadata", "name generateName namespace labels annotations"),
+    no_effect("metadata", "uid resourceVersion generation creationTimestamp deletionTimestamp deletionGracePeriodSeconds managedFields selfLink", SERVER),
+    no_effect("metadata", "ownerReferences finalizers", "no controller looks at it"),
+    done("metadata.labels", "*"),
+    done("metadata.annotations", "*"),
+
+    done("spec", "containers initContainers volumes restartPolicy terminationGracePeriodSeconds activeDeadlineSeconds hostNetwork \
+                  shareProcessNamespace hostname subdomain setHostnameAsFQDN hostAliases dnsPolicy dnsConfig securityContext os"),
+    no_effect("spec", "affinity nodeSelector nodeName tolerations topologySpreadConstraints overhead", ONE_NODE),
+    no_effect("spec", "schedulerName priority priorityClassName preemptionPolicy", NO_SCHEDULER).but(&["\"default-scheduler\"", "0"]),
+    no_effect("spec", "serviceAccount serviceAccountName automountServiceAccountToken", NO_API).but(&["\"default\"", "false"]),
+    no_effect("spec", "enableServiceLinks", "there are no services").but(&["true", "false"]),
+    no_effect("spec", "imagePullSecrets", "images are local, or pulled with the credentials of this machine"),
+    no_effect("spec", "runtimeClassName", "minipod is the only runtime"),
+    refused("spec", "hostPID hostIPC", YET).but(&["false"]),
+    refused("spec", "hostUsers", "a user namespace is not supported yet").but(&["true"]),
+    refused("spec", "ephemeralContainers", "cannot be set on create"),
+    refused("spec", "hostnameOverride resources", YET),
+    refused("spec", "readinessGates", "nothing here would ever set such a condition"),
+    refused("spec", "schedulingGates schedulingGroup", "nothing here would ever open it: the pod would not start"),
+    refused("spec", "resourceClaims", "there is no driver for it"),
+    refused("spec.os", "name", "only linux runs here").but(&["\"linux\""]),
+
+    done("spec.hostAliases[]", "ip hostnames"),
+    done("spec.dnsConfig", "nameservers searches options"),
+    done("spec.dnsConfig.options[]", "name value"),
+
+    done(POD_SECURITY, "runAsUser runAsGroup supplementalGroups seccompProfile appArmorProfile"),
+    refused(POD_SECURITY, "runAsNonRoot", YET).but(&["false"]),
+    refused(POD_SECURITY, "fsGroup sysctls seLinuxOptions", YET),
+    refused(POD_SECURITY, "supplementalGroupsPolicy", YET).but(&["\"Merge\""]),
+    no_effect(POD_SECURITY, "fsGroupChangePolicy", "there is no fsGroup"),
+    no_effect(POD_SECURITY, "seLinuxChangePolicy", "there are no SELinux options"),
+    refused(POD_SECURITY, "windowsOptions", "only linux runs here"),
+    refused("spec.securityContext.seccompProfile", "type", YET).but(&["\"Unconfined\""]),
+    refused("spec.securityContext.seccompProfile", "localhostProfile", YET),
+    refused("spec.securityContext.appArmorProfile", "type", YET).but(&["\"Unconfined\""]),
+    refused("spec.securityContext.appArmorProfile", "localhostProfile", YET),
+
+    done(CONTAINER, "name image imagePullPolicy command args workingDir ports env volumeMounts resources restartPolicy restartPolicyRules \
+                     terminationMessagePath terminationMessagePolicy stdin stdinOnce tty securityContext"),
+    no_effect(CONTAINER, "resizePolicy", "a running container is not resized"),
+    refused(CONTAINER, "livenessProbe readinessProbe startupProbe", "probes are not supported yet"),
+    refused(CONTAINER, "lifecycle", "lifecycle hooks are not supported yet"),
+    refused(CONTAINER, "envFrom", "ConfigMaps and Secrets are not supported yet"),
+    refused(CONTAINER, "volumeDevices", "raw block volumes are not supported"),
+    done("spec.containers[].ports[]", "name containerPort protocol"),
+    refused("spec.containers[].ports[]", "hostPort", "not supported yet without hostNetwork").but_on_host_network(),
+    refused("spec.containers[].ports[]", "hostIP", "not supported yet without hostNetwork").but_on_host_network(),
+    done("spec.containers[].env[]", "name value"),
+    refused("spec.containers[].env[]", "valueFrom", YET),
+    done("spec.containers[].volumeMounts[]", "name mountPath readOnly subPath"),
+    refused("spec.containers[].volumeMounts[]", "subPathExpr", YET),
+    refused("spec.containers[].volumeMounts[]", "mountPropagation", YET).but(&["\"None\""]),
+    refused("spec.containers[].volumeMounts[]", "recursiveReadOnly", YET).but(&["\"Disabled\""]),
+    done("spec.containers[].resources", "limits requests"),
+    refused("spec.containers[].resources", "claims", "there is no driver for it"),
+    done("spec.containers[].resources.limits", "cpu memory"),
+    refused("spec.containers[].resources.limits", "*", "only cpu and memory are supported yet"),
+    done("spec.containers[].resources.requests", "cpu memory"),
+    refused("spec.containers[].resources.requests", "*", "only cpu and memory are supported yet"),
+    done("spec.containers[].restartPolicyRules[]", "exitCodes"),
+    refused("spec.containers[].restartPolicyRules[]", "action", "RestartAllContainers is not supported yet").but(&["\"Restart\""]),
+    done("spec.containers[].restartPolicyRules[].exitCodes", "operator values"),
+    done(SECURITY, "runAsUser runAsGroup capabilities readOnlyRootFilesystem allowPrivilegeEscalation seccompProfile appArmorProfile"),
+    refused(SECURITY, "privileged runAsNonRoot", YET).but(&["false"]),
+    refused(SECURITY, "procMount", YET).but(&["\"Default\""]),
+    refused(SECURITY, "seLinuxOptions", YET),
+    refused(SECURITY, "windowsOptions", "only linux runs here"),
+    done("spec.containers[].securityContext.capabilities", "add drop"),
+    refused("spec.containers[].securityContext.seccompProfile", "type", YET).but(&["\"Unconfined\""]),
+    refused("spec.containers[].securityContext.seccompProfile", "localhostProfile", YET),
+    refused("spec.containers[].securityContext.appArmorProfile", "type", YET).but(&["\"Unconfined\""]),
+    refused("spec.containers[].securityContext.appArmorProfile", "localhostProfile", YET),
+
+    done("spec.volumes[]", "name emptyDir hostPath"),
+    done("spec.volumes[].emptyDir", "sizeLimit"),
+    refused("spec.volumes[].emptyDir", "medium", "huge pages are not supported yet").but(&["\"Memory\""]),
+    done("spec.volumes[].hostPath", "path type"),
+    refused("spec.volumes[]", "configMap secret downwardAPI projected image persistentVolumeClaim ephemeral", OTHER_VOLUME),
+    refused("spec.volumes[]", "awsElasticBlockStore azureDisk azureFile cephfs cinder csi fc flexVolume flocker gcePersistentDisk gitRepo glusterfs \
+                               iscsi nfs photonPersistentDisk portworxVolume quobyte rbd scaleIO storageos vsphereVolume",
+            "network and cloud volumes are not supported"),
+];
+
+/// Objects in which a misplaced field is looked for.
+const LANDMARKS: &[&str] = &[
+    "",
+    "metadata",
+    "spec",
+    CONTAINER,
+    "spec.containers[].ports[]",
+    "spec.containers[].volumeMounts[]",
+    "spec.containers[].resources",
+    "spec.containers[].resources.limits",
+    SECURITY,
+    "spec.containers[].securityContext.capabilities",
+    POD_SECURITY,
+    "spec.volumes[]",
+    "spec.dnsConfig",
+];
+
+pub fn is_landmark(object: &str) -> bool {
+    LANDMARKS.contains(&object)
+}
+
+/// The field names of an object.
+pub fn fields(under: &str) -> impl Iterator<Item = &'static str> {
+    TABLE.iter().filter(move |row| row.under == under).flat_map(|row| row.fields.split_whitespace()).filter(|field| *field != "*")
+}
+
+/// The objects that have a field of this name.
+pub fn homes(name: &str) -> impl Iterator<Item = &'static str> {
+    TABLE.iter().filter(move |row| row.fields.split_whitespace().any(|field| field == name)).map(|row| row.under)
+}
+
+/// The row that judges a field. A named field comes before `*`.
+pub fn row(under: &str, name: &str) -> Option<&'static Row> {
+    let find = |name: &str| TABLE.iter().find(|row| row.under == under && row.fields.split_whitespace().any(|field| field == name));
+    find(name).or_else(|| find("*"))
+}
+
+/// The object at a path, as the table names it.
+pub fn pattern(steps: &[Step]) -> String {
+    let mut text = String::new();
+    for step in steps {
+        match step {
+            Step::Index(_) => text.push_str("[]"),
+            Step::Field(name) | Step::Key(name) | Step::Within(name) => push_field(&mut text, name),
+        }
+    }
+    text
+}
+
+fn push_field(text: &mut String, name: &str) {
+    if !text.is_empty() {
+        text.push('.');
+    }
+    text.push_str(match name {
+        "initContainers" | "ephemeralContainers" if text == "spec." => "containers",
+        name => name,
+    });
+}
+
+/// Judges every field that a manifest sets: what is refused becomes a fault, what has no effect a warning.
+pub fn judge(tree: &Place, findings: &mut Findings) {
+    let host_network = tree.get("spec").and_then(|spec| spec.get("hostNetwork")).is_some_and(|place| place.node == Node::Scalar(Value::Bool(true)));
+    walk(tree, &mut Vec::new(), &mut String::new(), host_network, findings);
+}
+
+fn walk(place: &Place, steps: &mut Vec<Step>, under: &mut String, host_network: bool, findings: &mut Findings) {
+    let length = under.len();
+    match &place.node {
+        Node::Scalar(_) => {}
+        Node::List(items) => {
+            under.push_str("[]");
+            for (index, item) in items.iter().enumerate() {
+                steps.push(Step::Index(index));
+                walk(item, steps, under, host_network, findings);
+                steps.pop();
+            }
+        }
+        Node::Map(entries) => {
+            for entry in entries.iter().filter(|entry| is_set(&entry.value)) {
+                steps.push(Step::Field(entry.key.clone()));
+                let row = row(under, &entry.key);
+                if row.is_none_or(|row| row.verdict == Verdict::Done) {
+                    push_field(under, &entry.key);
+                    walk(&entry.value, steps, under, host_network, findings);
+                } else if let Some(row) = row
+                    && !row.allows(&entry.value, host_network)
+                {
+                    tell(row, entry.value.text().unwrap_or(&entry.key), steps, findings);
+                }
+                under.truncate(length);
+                steps.pop();
+            }
+        }
+    }
+    under.truncate(length);
+}
+
+/// Whether a value is more than an absent field: Kubernetes treats null, an empty list and an empty string as absent.
+fn is_set(place: &Place) -> bool {
+    match &place.node {
+        Node::Scalar(Value::Null) => false,
+        Node::Scalar(Value::String(text)) => !text.is_empty(),
+        Node::List(items) => !items.is_empty(),
+        Node::Scalar(_) | Node::Map(_) => true,
+    }
+}
+
+impl Row {
+    fn allows(&self, place: &Place, host_network: bool) -> bool {
+        match self.fine {
+            Fine::Never => false,
+            Fine::HostNetwork => host_network || place.node == Node::Scalar(Value::from(0)),
+            Fine::Values(values) => match &place.node {
+                Node::Scalar(value) => values.contains(&value.to_string().as_str()),
+                Node::List(_) | Node::Map(_) => false,
+            },
+        }
+    }
+}
+
+fn tell(row: &Row, value: &str, steps: &[Step], findings: &mut Findings) {
+    match row.verdict {
+        Verdict::Done | Verdict::NoEffect(SERVER) => {}
+        Verdict::NoEffect(why) => findings.warnings.push(format!("{}: has no effect here: {why}", super::path::print(steps))),
+        // An unknown action is a fault of its own, told with the ones that exist.
+        Verdict::Refused(_) if row.fields == "action" && value != "RestartAllContainers" => {}
+        Verdict::Refused(why) => {
+            findings.add(steps.to_vec(), Kind::NotSupported, None, why);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_is_judged_once() {
+        let mut seen = std::collections::HashSet::new();
+        for row in TABLE {
+            for field in row.fields.split_whitespace() {
+                assert!(seen.insert((row.under, field)), "{}.{field} stands twice", row.under);
+            }
+        }
+    }
+
+    #[test]
+    fn init_containers_are_judged_as_containers() {
+        let path = |name: &str| [Step::Field("spec".into()), Step::Field(name.into()), Step::Index(2), Step::Field("ports".into())];
+        assert_eq!(pattern(&path("initContainers")), "spec.containers[].ports");
+        assert_eq!(pattern(&path("containers")), "spec.containers[].ports");
+    }
+
+    #[test]
+    fn every_landmark_is_an_object_of_the_table() {
+        assert!(LANDMARKS.iter().all(|landmark| fields(landmark).next().is_some()));
+    }
+}

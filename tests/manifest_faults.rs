@@ -1,0 +1,390 @@
+//! One row per rule: a piece of a manifest in, the lines of its faults out.
+
+use minipod::manifest;
+
+/// A pod with these lines in its first container (indented by four) and these in its spec (by two).
+fn pod(container: &str, spec: &str) -> String {
+    let indent = |text: &str, by: &str| text.lines().map(|line| format!("{by}{line}\n")).collect::<String>();
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\nspec:\n  containers:\n  - name: app\n    image: nginx:1\n{}{}",
+        indent(container, "    "),
+        indent(spec, "  ")
+    )
+}
+
+fn lines(text: &str) -> Vec<String> {
+    manifest::examine(text, "f").1.lines()
+}
+
+#[track_caller]
+fn expect(text: &str, expected: &[&str]) {
+    let found = lines(text);
+    assert!(
+        found.len() == expected.len() && found.iter().zip(expected).all(|(line, part)| line.contains(part)),
+        "{text}\nfound {found:#?}\nexpected {expected:#?}"
+    );
+}
+
+fn in_container(rows: &[(&str, &[&str])]) {
+    rows.iter().for_each(|(yaml, expected)| expect(&pod(yaml, ""), expected));
+}
+
+fn in_spec(rows: &[(&str, &[&str])]) {
+    rows.iter().for_each(|(yaml, expected)| expect(&pod("", yaml), expected));
+}
+
+#[test]
+fn a_sound_pod_has_no_fault() {
+    expect(&pod("command: [sleep, '1']\nworkingDir: /\ntty: true", "restartPolicy: Never\nhostname: h\nshareProcessNamespace: true"), &[]);
+}
+
+#[test]
+fn a_field_that_does_not_exist_is_told_with_what_was_meant() {
+    in_container(&[
+        ("comand: [a]", &[r#"f:9:5: spec.containers[0].comand: unknown field; did you mean "command"?"#]),
+        ("Image: a", &[r#"f:9:5: spec.containers[0].Image: unknown field; did you mean "image"?"#]),
+        ("volumes: []", &["f:9:5: spec.containers[0].volumes: unknown field; volumes belongs in spec"]),
+        (
+            "ports: [{port: 80}]",
+            &[r#"f:9:13: spec.containers[0].ports[0].containerPort: Required value"#, "f:9:14: spec.containers[0].ports[0].port: unknown field"],
+        ),
+        ("securityContext: {fsGroup: 1}", &["fsGroup: unknown field; fsGroup belongs in spec.securityContext"]),
+        ("zzz: 1", &["f:9:5: spec.containers[0].zzz: unknown field"]),
+    ]);
+    in_spec(&[
+        ("nodeselector: {}", &[r#"f:9:3: spec.nodeselector: unknown field; did you mean "nodeSelector"?"#]),
+        ("command: [a]", &["f:9:3: spec.command: unknown field; command belongs in spec.containers[]"]),
+    ]);
+    expect(
+        &pod("", "").replace("name: web", "name: web\n  restartPolicy: Never"),
+        &["f:5:3: metadata.restartPolicy: unknown field; restartPolicy belongs in spec"],
+    );
+}
+
+#[test]
+fn every_value_of_a_wrong_type_is_told_and_nothing_that_follows_from_it() {
+    in_container(&[
+        (
+            "env: [{name: A, value: yes}, {name: B, value: 1}]",
+            &[
+                "f:9:28: spec.containers[0].env[0].value: wrong type: true: must be a string, not a boolean",
+                "f:9:51: spec.containers[0].env[1].value: wrong type: 1: must be a string, not a number",
+            ],
+        ),
+        ("command: sh", &["f:9:14: spec.containers[0].command: wrong type: \"sh\": must be a list, not a string"]),
+        ("command: [1, a, 2]", &["command[0]: wrong type: 1", "command[2]: wrong type: 2"]),
+        ("ports: [{containerPort: eighty}]", &["containerPort: wrong type: \"eighty\": must be a whole number, not a string"]),
+        ("ports: [{containerPort: 80.5}]", &["containerPort: wrong type: 80.5: must be a whole number"]),
+        ("ports: [{containerPort: 99999999999}]", &["containerPort: wrong type: 99999999999: must be a whole number"]),
+        ("stdin: 'true'", &["stdin: wrong type: \"true\": must be a boolean, not a string"]),
+        ("resources: {limits: {cpu: [1]}}", &["limits.cpu: wrong type"]),
+    ]);
+    in_spec(&[
+        ("volumes: {}", &["f:9:3: spec.volumes: wrong type: must be a list, not a mapping"]),
+        ("initContainers: [a]", &["initContainers[0]: wrong type: \"a\": must be a mapping (Container), not a string"]),
+    ]);
+    expect("apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: 5", &["f:4:7: spec: wrong type: 5"]);
+}
+
+#[test]
+fn a_key_that_stands_twice_is_told_where_it_stands_again() {
+    in_container(&[("image: b\nimage: c", &["f:9:5: spec.containers[0].image: duplicate field", "f:10:5: spec.containers[0].image: duplicate field"])]);
+}
+
+#[test]
+fn containers_need_names_and_images() {
+    expect("apiVersion: v1\nkind: Pod\nmetadata: {name: a}", &["spec.containers: Required value"]);
+    expect("apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: []}", &["f:4:8: spec.containers: Required value"]);
+    expect(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - {}\n  - {name: null, image: ' b'}\n",
+        &[
+            "f:6:5: spec.containers[0].name: Required value",
+            "f:6:5: spec.containers[0].image: Required value",
+            "f:7:6: spec.containers[1].name: Required value",
+            "f:7:25: spec.containers[1].image: Invalid value: \" b\": must not have leading or trailing whitespace",
+        ],
+    );
+    in_spec(&[
+        ("initContainers: [{name: app, image: b}]", &["f:9:27: spec.initContainers[0].name: Duplicate value: \"app\""]),
+        ("initContainers: [{name: A_b, image: b}]", &["spec.initContainers[0].name: Invalid value: \"A_b\": a lowercase RFC 1123 label must consist of"]),
+    ]);
+    in_container(&[
+        (
+            "imagePullPolicy: always",
+            &["imagePullPolicy: Unsupported value: \"always\": supported values: \"Always\", \"IfNotPresent\", \"Never\"; did you mean \"Always\"?"],
+        ),
+        ("terminationMessagePolicy: Log", &["terminationMessagePolicy: Unsupported value: \"Log\": supported values: \"File\", \"FallbackToLogsOnError\""]),
+    ]);
+}
+
+#[test]
+fn metadata_follows_the_rules_of_names() {
+    let with = |metadata: &str| format!("apiVersion: v1\nkind: Pod\nmetadata: {metadata}\nspec: {{containers: [{{name: a, image: b}}]}}");
+    for (metadata, expected) in [
+        ("{}", vec!["metadata.name: Required value: name or generateName is required"]),
+        ("{generateName: a-}", vec![]),
+        ("{generateName: A-}", vec!["metadata.generateName: Invalid value: \"A-\""]),
+        ("{name: a.b-c}", vec![]),
+        ("{name: a_b}", vec!["f:3:18: metadata.name: Invalid value: \"a_b\": a lowercase RFC 1123 subdomain must"]),
+        ("{name: a, namespace: a.b}", vec!["metadata.namespace: Invalid value: \"a.b\": a lowercase RFC 1123 label"]),
+        (
+            "{name: a, labels: {'-x': a, y: '$Z', z: ''}}",
+            vec!["metadata.labels: Invalid value: \"-x\": name part must consist of", "f:3:42: metadata.labels: Invalid value: \"$Z\": a valid label must be"],
+        ),
+        ("{name: a, annotations: {'a/b/c': x, Big.com/X: 'any text'}}", vec!["metadata.annotations: Invalid value: \"a/b/c\": a qualified name"]),
+        ("{name: a, uid: x, creationTimestamp: null, resourceVersion: '1', managedFields: []}", vec![]),
+    ] {
+        expect(&with(metadata), &expected);
+    }
+    let long = "x".repeat(254);
+    expect(&with(&format!("{{name: {long}}}")), &["must be no more than 253 characters"]);
+}
+
+#[test]
+fn ports_follow_their_rules() {
+    in_container(&[
+        ("ports: [{containerPort: 70000}]", &["ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive"]),
+        ("ports: [{name: http}]", &["ports[0].containerPort: Required value"]),
+        (
+            "ports: [{containerPort: 1, name: HTTP}]",
+            &[
+                "ports[0].name: Invalid value: \"HTTP\": must contain only alpha-numeric",
+                "ports[0].name: Invalid value: \"HTTP\": must contain at least one letter",
+            ],
+        ),
+        ("ports: [{containerPort: 1, name: a}, {containerPort: 2, name: a}]", &["ports[1].name: Duplicate value: \"a\""]),
+        (
+            "ports: [{containerPort: 1, protocol: tcp}]",
+            &["ports[0].protocol: Unsupported value: \"tcp\": supported values: \"SCTP\", \"TCP\", \"UDP\"; did you mean \"TCP\"?"],
+        ),
+        ("ports: [{containerPort: 1, hostPort: 8080}]", &["ports[0].hostPort: not supported yet without hostNetwork"]),
+    ]);
+    expect(&pod("ports: [{containerPort: 80, hostPort: 80}, {containerPort: 81}]", "hostNetwork: true"), &[]);
+    expect(
+        &pod("ports: [{containerPort: 80, hostPort: 81}]", "hostNetwork: true"),
+        &["ports[0].hostPort: Invalid value: 81: must match `containerPort` when `hostNetwork` is true"],
+    );
+    expect(
+        &pod("ports: [{containerPort: 80}, {containerPort: 80}]", "hostNetwork: true"),
+        &["f:9:34: spec.containers[0].ports[1].hostPort: Duplicate value: \"TCP//80\""],
+    );
+}
+
+#[test]
+fn environment_names_may_be_any_printable_word() {
+    in_container(&[
+        ("env: [{name: my.var-1 x, value: a}]", &[]),
+        ("env: [{value: a}]", &["env[0].name: Required value"]),
+        ("env: [{name: a=b}]", &["env[0].name: Invalid value: \"a=b\": a valid environment variable name must"]),
+        (
+            "env: [{name: a, value: b, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]",
+            &["env[0].valueFrom: not supported yet", "env[0].valueFrom: Invalid value: \"\": may not be specified when `value` is not empty"],
+        ),
+    ]);
+}
+
+#[test]
+fn volumes_and_mounts_follow_their_rules() {
+    in_container(&[
+        ("volumeMounts: [{name: v, mountPath: /x}]", &["f:9:27: spec.containers[0].volumeMounts[0].name: Not found: \"v\""]),
+        ("volumeMounts: [{name: v}]", &["volumeMounts[0].mountPath: Required value", "volumeMounts[0].name: Not found: \"v\""]),
+    ]);
+    let mounts = |mounts: &str, expected: &[&str]| {
+        expect(&pod(&format!("volumeMounts: {mounts}"), "volumes: [{name: v}, {name: h, hostPath: {path: /srv, type: Directory}}]"), expected)
+    };
+    mounts("[{name: v, mountPath: /x}, {name: h, mountPath: /y, readOnly: true, subPath: a/b}]", &[]);
+    mounts("[{name: v, mountPath: /x}, {name: h, mountPath: /x}]", &["volumeMounts[1].mountPath: Invalid value: \"/x\": must be unique"]);
+    mounts("[{name: v, mountPath: /x, subPath: /a}]", &["subPath: Invalid value: \"/a\": must be a relative path"]);
+    mounts("[{name: v, mountPath: /x, subPath: a/../..}]", &["subPath: Invalid value: \"a/../..\": must not contain '..'"]);
+    mounts(
+        "[{name: v, mountPath: /x, subPath: a, subPathExpr: b}]",
+        &["subPathExpr: not supported yet", "subPathExpr: Invalid value: \"b\": subPathExpr and subPath are mutually exclusive"],
+    );
+    mounts("[{name: v, mountPath: /x, mountPropagation: None, recursiveReadOnly: Disabled}]", &[]);
+    in_spec(&[
+        ("volumes: [{name: V}]", &["volumes[0].name: Invalid value: \"V\""]),
+        ("volumes: [{}]", &["volumes[0].name: Required value"]),
+        ("volumes: [{name: v}, {name: v}]", &["volumes[1].name: Duplicate value: \"v\""]),
+        ("volumes: [{name: v, emptyDir: {}, hostPath: {path: /}}]", &["volumes[0].hostPath: Forbidden: may not specify more than 1 volume type"]),
+        ("volumes: [{name: v, emptyDir: {medium: Memory, sizeLimit: 1Mi}}]", &[]),
+        ("volumes: [{name: v, emptyDir: {medium: HugePages}}]", &["emptyDir.medium: huge pages are not supported yet"]),
+        ("volumes: [{name: v, emptyDir: {sizeLimit: 1Mb}}]", &["emptyDir.sizeLimit: Invalid value: \"1Mb\": quantities must match"]),
+        ("volumes: [{name: v, hostPath: {}}]", &["hostPath.path: Required value"]),
+        (
+            "volumes: [{name: v, hostPath: {path: /a/../b, type: Dir}}]",
+            &["hostPath.path: Invalid value: \"/a/../b\": must not contain '..'", "hostPath.type: Unsupported value: \"Dir\""],
+        ),
+        (
+            "volumes: [{name: v, configMap: {name: c}}, {name: w, nfs: {server: s, path: /}}]",
+            &[
+                "f:9:23: spec.volumes[0].configMap: this kind of volume is not supported yet",
+                "spec.volumes[1].nfs: network and cloud volumes are not supported",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn resources_follow_their_rules() {
+    in_container(&[
+        ("resources: {limits: {cpu: 1, memory: 1Gi}, requests: {cpu: 500m}}", &[]),
+        (
+            "resources: {limits: {cpu: 1}, requests: {cpu: 2}}",
+            &["f:9:51: spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1"],
+        ),
+        ("resources: {limits: {cpu: -1}}", &["requests[cpu]: Invalid value: \"-1\"", "limits[cpu]: Invalid value: \"-1\": must be greater than or equal to 0"]),
+        ("resources: {requests: {memory: 1Gb}}", &["requests[memory]: Invalid value: \"1Gb\": quantities must match the regular expression"]),
+        ("resources: {limits: {ephemeral-storage: 1Gi}}", &["limits.ephemeral-storage: only cpu and memory are supported yet"]),
+        (
+            "resources: {requests: {pids: 5}}",
+            &["requests.pids: only cpu and memory are supported yet", "requests[pids]: Invalid value: \"pids\": must be a standard resource for containers"],
+        ),
+    ]);
+}
+
+#[test]
+fn restart_policies_and_rules_follow_their_rules() {
+    in_spec(&[(
+        "restartPolicy: never",
+        &["f:9:18: spec.restartPolicy: Unsupported value: \"never\": supported values: \"Always\", \"OnFailure\", \"Never\"; did you mean \"Never\"?"],
+    )]);
+    in_container(&[
+        ("restartPolicy: Never\nrestartPolicyRules: [{action: Restart, exitCodes: {operator: In, values: [42]}}]", &[]),
+        (
+            "restartPolicyRules: [{action: Restart, exitCodes: {operator: In, values: [42]}}]",
+            &["spec.containers[0].restartPolicy: Required value: must specify restartPolicy when restart rules are used"],
+        ),
+        (
+            "restartPolicy: Never\nrestartPolicyRules: [{action: Stop}]",
+            &["exitCodes: Required value: must be specified", "action: Unsupported value: \"Stop\": supported values: \"Restart\", \"RestartAllContainers\""],
+        ),
+        (
+            "restartPolicy: Never\nrestartPolicyRules: [{action: RestartAllContainers, exitCodes: {operator: Is}}]",
+            &["action: RestartAllContainers is not supported yet", "operator: Unsupported value: \"Is\""],
+        ),
+    ]);
+    in_spec(&[
+        (
+            "initContainers: [{name: i, image: b, livenessProbe: {exec: {command: [a]}}}]",
+            &[
+                "initContainers[0].livenessProbe: probes are not supported yet",
+                "initContainers[0].livenessProbe: Forbidden: may not be set for init containers without restartPolicy=Always",
+            ],
+        ),
+        ("initContainers: [{name: i, image: b, restartPolicy: Always}]", &[]),
+    ]);
+}
+
+#[test]
+fn host_names_and_dns_follow_their_rules() {
+    in_spec(&[
+        ("hostname: a.b", &["spec.hostname: Invalid value: \"a.b\": a lowercase RFC 1123 label"]),
+        ("subdomain: -a", &["spec.subdomain: Invalid value: \"-a\""]),
+        (
+            "hostAliases: [{ip: 1.2.3, hostnames: [a.b, A]}]",
+            &["hostAliases[0].ip: Invalid value: \"1.2.3\": must be a valid IP address", "hostAliases[0].hostnames[1]: Invalid value: \"A\""],
+        ),
+        ("dnsPolicy: Cluster", &["spec.dnsPolicy: Unsupported value: \"Cluster\": supported values: \"ClusterFirstWithHostNet\""]),
+        ("dnsPolicy: None", &["spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None"]),
+        (
+            "dnsPolicy: None\ndnsConfig: {searches: [a.b., _x.y]}",
+            &["spec.dnsConfig.nameservers: Required value: must provide at least one DNS nameserver when `dnsPolicy` is None"],
+        ),
+        (
+            "dnsConfig: {nameservers: [1.1.1.1, 1.1.1.2, 1.1.1.3, x]}",
+            &[
+                "nameservers: Invalid value: [\"1.1.1.1\", \"1.1.1.2\", \"1.1.1.3\", \"x\"]: must not have more than 3 nameservers",
+                "nameservers[3]: Invalid value: \"x\"",
+            ],
+        ),
+        ("dnsConfig: {options: [{value: a}]}", &["options[0].name: Required value: must not be empty"]),
+    ]);
+}
+
+#[test]
+fn seconds_and_ids_stay_in_range() {
+    in_spec(&[
+        ("activeDeadlineSeconds: 0", &["spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive"]),
+        ("terminationGracePeriodSeconds: -1", &[]),
+        (
+            "securityContext: {runAsUser: -1, supplementalGroups: [5000000000]}",
+            &["securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive", "supplementalGroups[0]: Invalid value: 5000000000"],
+        ),
+    ]);
+    in_container(&[(
+        "securityContext: {allowPrivilegeEscalation: false, capabilities: {add: [SYS_ADMIN]}}",
+        &[
+            "securityContext: Invalid value: {\"allowPrivilegeEscalation\":false,\"capabilities\":{\"add\":[\"SYS_ADMIN\"]}}: cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN",
+        ],
+    )]);
+}
+
+#[test]
+fn what_is_not_done_is_refused_before_anything_starts_but_not_its_default() {
+    in_spec(&[
+        ("hostPID: true", &["f:9:3: spec.hostPID: not supported yet"]),
+        ("hostUsers: false", &["spec.hostUsers: a user namespace is not supported yet"]),
+        ("hostPID: false\nhostIPC: false\nhostUsers: true\nos: {name: linux}\nephemeralContainers: []", &[]),
+        ("os: {name: windows}", &["spec.os.name: only linux runs here"]),
+        ("schedulingGates: [{name: a}]", &["spec.schedulingGates: nothing here would ever open it"]),
+        (
+            "securityContext: {runAsNonRoot: true, fsGroup: 1, sysctls: [{name: a.b, value: c}], seccompProfile: {type: RuntimeDefault}}",
+            &["runAsNonRoot: not supported yet", "fsGroup: not supported yet", "sysctls: not supported yet", "seccompProfile.type: not supported yet"],
+        ),
+        ("securityContext: {runAsNonRoot: false, seccompProfile: {type: Unconfined}}", &[]),
+    ]);
+    in_container(&[
+        ("securityContext: {privileged: true, procMount: Default}", &["securityContext.privileged: not supported yet"]),
+        ("securityContext: {privileged: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}", &[]),
+        ("envFrom: [{configMapRef: {name: a}}]", &["envFrom: ConfigMaps and Secrets are not supported yet"]),
+        ("lifecycle: {preStop: {exec: {command: [a]}}}", &["lifecycle: lifecycle hooks are not supported yet"]),
+        ("readinessProbe: null\nenvFrom: []\nlifecycle:", &[]),
+    ]);
+}
+
+#[test]
+fn what_has_no_effect_is_accepted_and_said() {
+    let text = pod("", "nodeSelector: {disk: ssd}\nschedulerName: default-scheduler\nenableServiceLinks: false\ntolerations: [{operator: Exists}]");
+    let loaded = manifest::read(&text, "f").unwrap();
+    let ours = "has no effect here: there is one node, and every pod runs on it";
+    assert_eq!(loaded.warnings, [format!("spec.nodeSelector: {ours}"), format!("spec.tolerations: {ours}")]);
+    let text = pod("env: [{name: A, value: a}, {name: A, value: b}]\nresources: {limits: {memory: 1500m}}", "");
+    let warnings = manifest::read(&text, "f").unwrap().warnings;
+    assert!(warnings[0].contains("env[1]: hides previous definition") && warnings[1].contains("fractional byte value"), "{warnings:?}");
+}
+
+#[test]
+fn other_kinds_and_versions_are_refused_by_name() {
+    for (text, expected) in [
+        ("apiVersion: batch/v1\nkind: Job", "f:2:7: kind Job is not supported yet"),
+        ("apiVersion: v1\nkind: ConfigMap", "f:2:7: kind ConfigMap is not supported yet"),
+        ("apiVersion: v2\nkind: Pod", "f:1:13: no matches for kind \"Pod\" in version \"v2\"; Pod is in version \"v1\""),
+        ("apiVersion: v1\nkind: Job", "f:1:13: no matches for kind \"Job\" in version \"v1\"; Job is in version \"batch/v1\""),
+        ("apiVersion: v1\nkind: pod", "f:2:7: no matches for kind \"pod\" in version \"v1\"; did you mean \"Pod\"?"),
+        ("kind: Pod", "f:1:1: apiVersion must be set"),
+        ("apiVersion: v1", "f:1:1: kind must be set"),
+        ("apiVersion: 1\nkind: Pod", "f:1:13: apiVersion must be set, as a string"),
+        ("- a", "f:1:1: a Kubernetes object is a mapping"),
+    ] {
+        expect(text, &[expected]);
+    }
+}
+
+#[test]
+fn the_display_is_kubectls_and_the_drawing_shows_the_line() {
+    let one = manifest::read(&pod("image: ''", "").replace("    image: nginx:1\n", ""), "f").unwrap_err();
+    assert_eq!(one.to_string(), "The Pod \"web\" is invalid: spec.containers[0].image: Required value");
+    let two = manifest::read(&pod("comand: [a]\nenvFrom: [{prefix: a}]", ""), "web.yaml").unwrap_err();
+    assert_eq!(
+        two.to_string(),
+        "The Pod \"web\" is invalid:\n* unknown field \"spec.containers[0].comand\"\n* spec.containers[0].envFrom: ConfigMaps and Secrets are not supported yet"
+    );
+    let drawn = two.drawn(false);
+    assert!(
+        drawn.contains("--> web.yaml:9:5")
+            && drawn.contains("comand: [a]")
+            && drawn.contains("^^^^^^ not a field")
+            && drawn.contains("did you mean \"command\"?"),
+        "{drawn}"
+    );
+}

@@ -1,0 +1,142 @@
+//! The table of what minipod does against Kubernetes' own types: no field is forgotten, none is invented.
+//!
+//! A deserializer that answers every question of the types with one example walks through all of a Pod; whatever struct
+//! asks, it tells its field names. It goes no deeper than the table judges: below a field that is refused as a whole
+//! nothing need be known.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fmt;
+
+use k8s_openapi::api::core::v1::Pod;
+use minipod::manifest::support::{self, TABLE, Verdict};
+use serde::de::value::{Error, StrDeserializer, UnitDeserializer};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+
+#[derive(Clone)]
+struct Probe<'s> {
+    at: String,
+    seen: &'s RefCell<BTreeSet<(String, String)>>,
+}
+
+impl Probe<'_> {
+    fn below(&self, name: &str) -> Self {
+        let at = match self.at.as_str() {
+            "" => name.to_owned(),
+            // As in the table, one stands for both.
+            "spec" if name == "initContainers" || name == "ephemeralContainers" => "spec.containers".to_owned(),
+            at => format!("{at}.{name}"),
+        };
+        Probe { at, seen: self.seen }
+    }
+
+    fn text(&self) -> &'static str {
+        match self.at.as_str() {
+            "kind" => "Pod",
+            _ => "v1",
+        }
+    }
+}
+
+/// Hands out the fields of a struct, or the single key of a map.
+struct Entries<'s> {
+    of: Probe<'s>,
+    names: Vec<&'static str>,
+    current: &'static str,
+}
+
+impl<'de> MapAccess<'de> for Entries<'_> {
+    type Error = Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+        let Some(name) = self.names.pop() else { return Ok(None) };
+        self.current = name;
+        let key: StrDeserializer<'_, Error> = name.into_deserializer();
+        seed.deserialize(key).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
+        let decided = self.current != "*" && support::row(&self.of.at, self.current).is_some_and(|row| row.verdict != Verdict::Done);
+        match decided {
+            true => seed.deserialize(UnitDeserializer::new()),
+            false => seed.deserialize(self.of.below(self.current)),
+        }
+    }
+}
+
+struct One<'s>(Option<Probe<'s>>);
+
+impl<'de> SeqAccess<'de> for One<'_> {
+    type Error = Error;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
+        self.0.take().map(|probe| seed.deserialize(probe)).transpose()
+    }
+}
+
+impl<'de> Deserializer<'de> for Probe<'_> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_str(self.text())
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_bool(true)
+    }
+
+    fn deserialize_i32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_i32(1)
+    }
+
+    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_i64(1)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_seq(One(Some(Probe { at: format!("{}[]", self.at), seen: self.seen })))
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_map(Entries { of: self, names: vec!["*"], current: "" })
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(self, _: &'static str, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
+        self.seen.borrow_mut().extend(fields.iter().map(|field| (self.at.clone(), (*field).to_owned())));
+        visitor.visit_map(Entries { of: self, names: fields.to_vec(), current: "" })
+    }
+
+    serde::forward_to_deserialize_any! {
+        i8 i16 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct tuple tuple_struct enum identifier ignored_any
+    }
+}
+
+impl fmt::Debug for Probe<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.at)
+    }
+}
+
+#[test]
+fn every_field_of_a_pod_has_a_verdict_and_every_verdict_a_field() {
+    let seen = RefCell::default();
+    Pod::deserialize(Probe { at: String::new(), seen: &seen }).unwrap();
+    let known = seen.into_inner();
+    let unjudged: Vec<_> = known.iter().filter(|(under, field)| support::row(under, field).is_none()).collect();
+    assert!(unjudged.is_empty(), "without a verdict: {unjudged:?}");
+    let rows = TABLE.iter().flat_map(|row| row.fields.split_whitespace().map(|field| (row.under.to_owned(), field.to_owned())));
+    // The keys of a map are the user's, so the types cannot know them.
+    let invented: Vec<_> = rows
+        .filter(|(under, field)| field != "*" && !under.ends_with("limits") && !under.ends_with("requests") && !known.contains(&(under.clone(), field.clone())))
+        .collect();
+    assert!(invented.is_empty(), "no field of a Pod: {invented:?}");
+    assert!(known.len() > 150, "the walk saw only {} fields", known.len());
+}
