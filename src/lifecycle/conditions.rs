@@ -1,0 +1,111 @@
+//! The pod's conditions, in upstream's order, with upstream's reasons and messages (`pkg/kubelet/status/generate.go`).
+
+use k8s_openapi::api::core::v1 as core;
+
+use super::ending::{Why, drain};
+use super::facts::{At, Facts, Phase, SandboxState};
+use super::phase::has_run;
+use super::spec::{C, Role, Spec};
+use super::status::time;
+
+/// A condition's status, reason and message.
+type Verdict = (bool, Option<&'static str>, Option<String>);
+
+const TRUE: Verdict = (true, None, None);
+
+/// The conditions at `now` of a pod whose facts amount to `phase`. Others' conditions in `previous` follow ours.
+pub fn conditions(
+    spec: &Spec,
+    facts: &Facts,
+    phase: Phase,
+    inits: &[core::ContainerStatus],
+    apps: &[core::ContainerStatus],
+    previous: Option<&core::PodStatus>,
+    now: At,
+) -> Vec<core::PodCondition> {
+    let before = previous.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let containers = containers_ready(spec, phase, inits, apps);
+    let ready = if containers.0 { gates(spec, before) } else { containers.clone() };
+    let mut ours = vec![
+        ("PodReadyToStartContainers", (facts.sandbox.state == SandboxState::Ready, None, None)),
+        ("Initialized", initialized(spec, facts, phase, inits)),
+        ("Ready", ready),
+        ("ContainersReady", containers),
+        ("PodScheduled", TRUE),
+    ];
+    if spec.containers.iter().any(|c| c.restart_rules.iter().any(|rule| rule.all_containers)) {
+        ours.push(("AllContainersRestarting", all_restarting(spec, facts, phase, now)));
+    }
+    let others = before.iter().filter(|condition| !ours.iter().any(|(name, _)| *name == condition.type_));
+    ours.iter().map(|(name, verdict)| condition(spec, name, verdict, before, now)).chain(others.cloned()).collect()
+}
+
+/// The transition time moves only with the status; a new reason is no transition.
+fn condition(spec: &Spec, name: &str, (yes, reason, message): &Verdict, before: &[core::PodCondition], now: At) -> core::PodCondition {
+    let status = if *yes { "True" } else { "False" };
+    let same = before.iter().find(|condition| condition.type_ == name && condition.status == status);
+    core::PodCondition {
+        type_: name.into(),
+        status: status.into(),
+        reason: reason.map(Into::into),
+        message: message.clone(),
+        last_transition_time: same.and_then(|condition| condition.last_transition_time.clone()).or_else(|| Some(time(now.wall))),
+        last_probe_time: None,
+        observed_generation: spec.generation,
+    }
+}
+
+fn named<'a>(names: impl Iterator<Item = &'a core::ContainerStatus>) -> Vec<&'a str> {
+    names.map(|status| status.name.as_str()).collect()
+}
+
+fn initialized(spec: &Spec, facts: &Facts, phase: Phase, inits: &[core::ContainerStatus]) -> Verdict {
+    if phase == Phase::Succeeded {
+        return (true, Some("PodCompleted"), None);
+    }
+    let open = |(c, status): &(C, &core::ContainerStatus)| match spec.role(*c) {
+        Role::Sidecar => status.started == Some(true),
+        _ => status.ready,
+    };
+    let incomplete = named(spec.inits().zip(inits).filter(|entry| !open(entry)).map(|(_, status)| status));
+    // A sidecar that restarts, or inits that run again, do not take back what an app container has proved.
+    if incomplete.is_empty() || spec.apps().any(|c| has_run(facts, c.0)) {
+        return TRUE;
+    }
+    (false, Some("ContainersNotInitialized"), Some(format!("containers with incomplete status: [{}]", incomplete.join(" "))))
+}
+
+fn containers_ready(spec: &Spec, phase: Phase, inits: &[core::ContainerStatus], apps: &[core::ContainerStatus]) -> Verdict {
+    match phase {
+        Phase::Succeeded => return (false, Some("PodCompleted"), None),
+        Phase::Failed => return (false, Some("PodFailed"), None),
+        Phase::Pending | Phase::Running => {}
+    }
+    let counted = spec.all().zip(inits.iter().chain(apps)).filter(|(c, _)| spec.role(*c) != Role::Init);
+    let unready = named(counted.map(|(_, status)| status).filter(|status| !status.ready));
+    if unready.is_empty() {
+        return TRUE;
+    }
+    (false, Some("ContainersNotReady"), Some(format!("containers with unready status: [{}]", unready.join(" "))))
+}
+
+fn gates(spec: &Spec, before: &[core::PodCondition]) -> Verdict {
+    let closed = spec.readiness_gates.iter().filter_map(|gate| match before.iter().find(|condition| condition.type_ == *gate) {
+        None => Some(format!("corresponding condition of pod readiness gate \"{gate}\" does not exist.")),
+        Some(condition) if condition.status != "True" => Some(format!("the status of pod readiness gate \"{gate}\" is not \"True\", but {}", condition.status)),
+        Some(_) => None,
+    });
+    let closed: Vec<String> = closed.collect();
+    if closed.is_empty() { TRUE } else { (false, Some("ReadinessGatesNotReady"), Some(closed.join(", "))) }
+}
+
+fn all_restarting(spec: &Spec, facts: &Facts, phase: Phase, now: At) -> Verdict {
+    match phase {
+        Phase::Succeeded => (false, Some("PodCompleted"), None),
+        Phase::Failed => (false, Some("PodFailed"), None),
+        _ if drain(spec, facts, now.mono).is_some_and(|drain| drain.why == Why::RestartAll) => {
+            (true, Some("RestartAllContainersStarted"), Some("container exited with restart policy rule".into()))
+        }
+        _ => (false, None, None),
+    }
+}

@@ -1,0 +1,193 @@
+//! What the manifest asks of the engine: the pod's containers in order, and of each only what decides its fate.
+
+use std::fmt;
+
+use k8s_openapi::api::core::v1 as core;
+
+/// The index of a container in [`Spec::containers`] and [`super::Facts::containers`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct C(pub usize);
+
+/// How a container takes part in its pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// A regular init container: runs to its end, before everything after it.
+    Init,
+    /// A native sidecar: an init container with `restartPolicy: Always` (KEP 753).
+    Sidecar,
+    /// An entry of `spec.containers`; a classic sidecar is nothing else.
+    App,
+}
+
+/// `restartPolicy`, of a pod or of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Policy {
+    Always,
+    OnFailure,
+    Never,
+}
+
+impl Policy {
+    /// An unknown word is `Always`, the default; the manifest has been validated before.
+    fn of(word: &str) -> Policy {
+        match word {
+            "OnFailure" => Policy::OnFailure,
+            "Never" => Policy::Never,
+            _ => Policy::Always,
+        }
+    }
+
+    pub(super) fn restarts(self, failed: bool) -> bool {
+        self == Policy::Always || self == Policy::OnFailure && failed
+    }
+}
+
+/// One entry of `restartPolicyRules` (KEP 5307): what to do on these exit codes, or on all others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    pub all_containers: bool,
+    pub not_in: bool,
+    pub codes: Vec<i32>,
+}
+
+impl Rule {
+    fn of(rule: &core::ContainerRestartRule) -> Option<Rule> {
+        let on = rule.exit_codes.as_ref()?;
+        Some(Rule { all_containers: rule.action == "RestartAllContainers", not_in: on.operator == "NotIn", codes: on.values.clone().unwrap_or_default() })
+    }
+
+    pub(super) fn fits(&self, code: i32) -> bool {
+        self.codes.contains(&code) != self.not_in
+    }
+}
+
+/// A probe that exists; how and when it asks is the business of the pod's loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ProbeSpec {
+    /// The grace of a kill by this probe, in seconds; without it the pod's is used. It may be longer than the pod's.
+    pub grace_seconds: Option<u64>,
+}
+
+/// Of one container, what decides its fate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerSpec {
+    pub name: String,
+    pub role: Role,
+    pub image: String,
+    /// The container's own policy, which goes before the pod's. For a sidecar always `Always`.
+    pub restart_policy: Option<Policy>,
+    pub restart_rules: Vec<Rule>,
+    pub startup: Option<ProbeSpec>,
+    pub liveness: Option<ProbeSpec>,
+    pub readiness: bool,
+    pub post_start: bool,
+    pub pre_stop: bool,
+}
+
+impl ContainerSpec {
+    fn of(container: &core::Container, init: bool) -> ContainerSpec {
+        let policy = container.restart_policy.as_deref().map(Policy::of);
+        let role = match (init, policy) {
+            (false, _) => Role::App,
+            (true, Some(Policy::Always)) => Role::Sidecar,
+            (true, _) => Role::Init,
+        };
+        let probe = |probe: &Option<core::Probe>| {
+            probe.as_ref().map(|p| ProbeSpec { grace_seconds: p.termination_grace_period_seconds.map(|seconds| seconds.max(0) as u64) })
+        };
+        let hooks = container.lifecycle.as_ref();
+        ContainerSpec {
+            name: container.name.clone(),
+            role,
+            image: container.image.clone().unwrap_or_default(),
+            restart_policy: policy,
+            restart_rules: container.restart_policy_rules.iter().flatten().filter_map(Rule::of).collect(),
+            startup: probe(&container.startup_probe),
+            liveness: probe(&container.liveness_probe),
+            readiness: container.readiness_probe.is_some(),
+            post_start: hooks.is_some_and(|h| h.post_start.is_some()),
+            pre_stop: hooks.is_some_and(|h| h.pre_stop.is_some()),
+        }
+    }
+}
+
+/// What the pod's manifest asks of the engine. It never changes while the pod lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    pub name: String,
+    pub namespace: String,
+    pub uid: String,
+    pub generation: Option<i64>,
+    pub restart_policy: Policy,
+    /// `terminationGracePeriodSeconds`, 30 if not given.
+    pub grace_seconds: u64,
+    /// Counted from the pod's creation; inits and waiting included.
+    pub active_deadline_seconds: Option<u64>,
+    /// The longest wait between a container's end and its restart, in milliseconds; the kubelet's 300 s, or what KEP 5593 lets one set.
+    pub max_backoff_ms: u64,
+    /// Condition types that others set and that `Ready` waits for.
+    pub readiness_gates: Vec<String>,
+    /// Init containers in order, then app containers in order.
+    pub containers: Vec<ContainerSpec>,
+}
+
+impl Spec {
+    /// Reads a defaulted and validated pod. What is missing nevertheless gets Kubernetes' default.
+    pub fn of(pod: &core::Pod) -> Spec {
+        let empty = core::PodSpec::default();
+        let spec = pod.spec.as_ref().unwrap_or(&empty);
+        let inits = spec.init_containers.iter().flatten().map(|c| ContainerSpec::of(c, true));
+        let apps = spec.containers.iter().map(|c| ContainerSpec::of(c, false));
+        let word = |word: &Option<String>| word.clone().unwrap_or_default();
+        Spec {
+            name: word(&pod.metadata.name),
+            namespace: pod.metadata.namespace.clone().unwrap_or_else(|| "default".into()),
+            uid: word(&pod.metadata.uid),
+            generation: pod.metadata.generation,
+            restart_policy: spec.restart_policy.as_deref().map_or(Policy::Always, Policy::of),
+            grace_seconds: spec.termination_grace_period_seconds.map_or(30, |seconds| seconds.max(0) as u64),
+            active_deadline_seconds: spec.active_deadline_seconds.map(|seconds| seconds.max(0) as u64),
+            max_backoff_ms: super::backoff::MAX_MS,
+            readiness_gates: spec.readiness_gates.iter().flatten().map(|gate| gate.condition_type.clone()).collect(),
+            containers: inits.chain(apps).collect(),
+        }
+    }
+
+    /// The container of this index. An index comes from this very spec, so it is always in range.
+    pub fn container(&self, c: C) -> &ContainerSpec {
+        &self.containers[c.0]
+    }
+
+    pub fn find(&self, name: &str) -> Option<C> {
+        self.containers.iter().position(|c| c.name == name).map(C)
+    }
+
+    /// Every container, inits first, each in the manifest's order.
+    pub fn all(&self) -> impl DoubleEndedIterator<Item = C> + use<> {
+        (0..self.containers.len()).map(C)
+    }
+
+    /// Regular inits and sidecars, in the manifest's order.
+    pub fn inits(&self) -> impl DoubleEndedIterator<Item = C> + '_ {
+        self.all().filter(|c| self.role(*c) != Role::App)
+    }
+
+    pub fn apps(&self) -> impl DoubleEndedIterator<Item = C> + '_ {
+        self.all().filter(|c| self.role(*c) == Role::App)
+    }
+
+    pub fn role(&self, c: C) -> Role {
+        self.container(c).role
+    }
+
+    pub(super) fn grace_ms(&self) -> u64 {
+        self.grace_seconds.saturating_mul(1000)
+    }
+}
+
+/// `NAME_NAMESPACE(UID)`, as the kubelet's messages name a pod (`pkg/kubelet/util/format`).
+impl fmt::Display for Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_{}({})", self.name, self.namespace, self.uid)
+    }
+}
