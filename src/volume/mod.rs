@@ -1,1 +1,238 @@
-//! (to be written)
+//! Volumes: what a pod's containers share, before anything is mounted into one of them.
+//!
+//! ```text
+//! <dir>/kubernetes.io~empty-dir/NAME     emptyDir, on disk, or a tmpfs on that directory (medium: Memory)
+//! the path itself                        hostPath, after the check of its type
+//! ```
+//!
+//! All volumes are set up before the pod's first process and stay until the pod is gone; a restart of a container finds
+//! them as they were. A tmpfs is mounted in the mount namespace of the caller, which the host does not see and the
+//! containers, cloned later, inherit.
+//!
+//! Not here: the mounts inside a container (its child makes them, from [`Volumes::source`] or [`open_sub_path`]); the
+//! sizeLimit of an emptyDir on disk, which no file system enforces (Kubernetes evicts the pod instead: a count of the
+//! directory's blocks, compared by the pod's loop, belongs beside [`Volumes::source`]).
+
+mod host_path;
+mod sub_path;
+
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, PodSpec, Volume};
+
+use crate::error::{Error, Result};
+use crate::manifest::quantity::Quantity;
+use crate::sys::{file, mount};
+
+pub use sub_path::{open_sub_path, prepare_sub_path};
+
+/// The kubelet's directory for the plugin, which tools that look into a pod's directory know.
+const EMPTY_DIR: &str = "kubernetes.io~empty-dir";
+
+/// The volumes of one pod, set up.
+#[derive(Debug)]
+pub struct Volumes {
+    dir: PathBuf,
+    set_up: Vec<Source>,
+}
+
+#[derive(Debug)]
+struct Source {
+    name: String,
+    path: PathBuf,
+    /// Whether a tmpfs of ours is mounted on it.
+    mounted: bool,
+    /// Whether we made the directory in this set-up.
+    new: bool,
+}
+
+impl Volumes {
+    /// Sets all volumes of the pod up below `dir`. What an earlier try has made on disk is kept as it is, so this can be
+    /// repeated until it succeeds; a failure takes back what this call made.
+    ///
+    /// `memory` is the most that a tmpfs may hold, in bytes: the pod's memory limit if it has one, or what the machine has.
+    /// Errors have the reason `FailedMount` and Kubernetes' text; the pod waits in ContainerCreating with them.
+    pub fn set_up(pod: &PodSpec, dir: &Path, memory: Option<u64>) -> Result<Volumes> {
+        let mut volumes = Volumes { dir: dir.to_owned(), set_up: Vec::new() };
+        let group = pod.security_context.as_ref().and_then(|context| context.fs_group);
+        for volume in pod.volumes.iter().flatten() {
+            match volumes.add(volume, group, memory) {
+                Ok(source) => volumes.set_up.push(source),
+                Err(error) => {
+                    volumes.set_up.iter().rev().for_each(Source::take_back);
+                    return Err(error.doing(format!("MountVolume.SetUp failed for volume {:?} ", volume.name)).reason("FailedMount"));
+                }
+            }
+        }
+        Ok(volumes)
+    }
+
+    fn add(&self, volume: &Volume, group: Option<i64>, memory: Option<u64>) -> Result<Source> {
+        let name = volume.name.clone();
+        if name.is_empty() || name.contains(['/', '\0']) || name == "." || name == ".." {
+            return Err(Error::said("the name cannot be that of a directory"));
+        }
+        if let Some(host) = &volume.host_path {
+            return Ok(Source { name, path: host_path::checked(host)?, mounted: false, new: false });
+        }
+        let unset = EmptyDirVolumeSource::default();
+        let source = match (&volume.empty_dir, kind_of(volume)) {
+            (Some(source), _) => source,
+            // A volume without a source is an emptyDir (SetDefaults_Volume).
+            (None, None) => &unset,
+            (None, Some(kind)) => return Err(Error::said(format!("volumes of kind {kind} are not supported"))),
+        };
+        let path = self.dir.join(EMPTY_DIR).join(&name);
+        let new = make_dir(&path)?;
+        let mut made = Source { name, path, mounted: false, new };
+        match made.fill(source, group, memory) {
+            Ok(()) => Ok(made),
+            Err(error) => {
+                made.take_back();
+                Err(error)
+            }
+        }
+    }
+
+    /// The path on this machine that is mounted into containers: a directory, or what a hostPath is.
+    pub fn source(&self, name: &str) -> Result<&Path> {
+        let found = self.set_up.iter().find(|source| source.name == name);
+        found.map(|source| source.path.as_path()).ok_or_else(|| Error::said(format!("the pod has no volume {name:?}")))
+    }
+
+    /// Removes all that is the pod's own; paths of the host stay untouched. Goes on where it can, returns what went wrong.
+    pub fn tear_down(self) -> Vec<Error> {
+        let mounted = self.set_up.iter().filter(|source| source.mounted);
+        let mut errors: Vec<Error> = mounted.filter_map(|source| mount::unmount(&source.path).err()).collect();
+        errors.extend(remove_dirs(&self.dir));
+        errors
+    }
+}
+
+impl Source {
+    /// Gives the directory of an emptyDir its medium and its owner.
+    fn fill(&mut self, source: &EmptyDirVolumeSource, group: Option<i64>, memory: Option<u64>) -> Result<()> {
+        match source.medium.as_deref().unwrap_or("") {
+            "" => {}
+            "Memory" => {
+                mount::tmpfs(&self.path, tmpfs_size(source, memory), 0o1777)?;
+                self.mounted = true;
+            }
+            other => return Err(Error::said(format!("emptyDir medium {other:?} is not supported; minipod knows \"\" and \"Memory\""))),
+        }
+        group.map_or(Ok(()), |group| give_to(&self.path, group))
+    }
+
+    /// Undoes a set-up that failed half-way; nothing runs yet, so what is new is empty.
+    fn take_back(&self) {
+        if self.mounted {
+            let _ = mount::unmount(&self.path);
+        }
+        if self.new {
+            let _ = std::fs::remove_dir(&self.path);
+        }
+    }
+}
+
+/// Where a volume of the pod is, or would be: nothing is made and nothing is checked.
+pub fn source_of(pod: &PodSpec, dir: &Path, name: &str) -> Result<PathBuf> {
+    let volume = pod.volumes.iter().flatten().find(|volume| volume.name == name);
+    let volume = volume.ok_or_else(|| Error::said(format!("the pod has no volume {name:?}")))?;
+    Ok(volume.host_path.as_ref().map_or_else(|| dir.join(EMPTY_DIR).join(name), |host| PathBuf::from(&host.path)))
+}
+
+/// Removes the directories of all emptyDirs below `dir`; also those of a pod whose supervisor is gone, and its tmpfs with it.
+///
+/// A container with Bidirectional propagation may have mounted a part of the host inside: the removal works through a view
+/// in which nothing is mounted, so it cannot delete what is not the pod's.
+pub fn remove_dirs(dir: &Path) -> Vec<Error> {
+    let all = dir.join(EMPTY_DIR);
+    let failed = |call| move |e: std::io::Error| Error::io(call, dir.join(EMPTY_DIR).display(), &e);
+    let view = match mount::bare_view(&all) {
+        Err(error) if error.is(libc::ENOENT) => return Vec::new(),
+        Err(error) => return vec![error],
+        Ok(view) => view,
+    };
+    let entries = match std::fs::read_dir(file::path_of(view.as_fd())) {
+        Err(error) => return vec![failed("readdir")(error)],
+        Ok(entries) => entries,
+    };
+    let remove = |entry: std::io::Result<std::fs::DirEntry>| {
+        let entry = entry.map_err(failed("readdir"))?;
+        file::remove_tree(entry.path()).map_err(|error| error.doing(format!("removing {}", all.join(entry.file_name()).display())))
+    };
+    let mut errors: Vec<Error> = entries.filter_map(|entry| remove(entry).err()).collect();
+    if errors.is_empty() {
+        errors.extend(std::fs::remove_dir(&all).map_err(failed("rmdir")).err());
+    }
+    errors
+}
+
+/// The field that says where the volume comes from; all its other fields than `name` do.
+fn kind_of(volume: &Volume) -> Option<String> {
+    let fields = serde_json::to_value(volume).ok()?;
+    fields.as_object()?.keys().find(|key| *key != "name").cloned()
+}
+
+/// The smaller of sizeLimit and `memory`. Zero is no limit, to Kubernetes as to tmpfs.
+fn tmpfs_size(source: &EmptyDirVolumeSource, memory: Option<u64>) -> Option<u64> {
+    let limit = source.size_limit.as_ref().and_then(|limit| u64::try_from(Quantity::parse(&limit.0).ok()?.bytes()).ok());
+    limit.into_iter().chain(memory).filter(|size| *size > 0).min()
+}
+
+/// Makes the directory of an emptyDir, open to every user of every container. False if it was there.
+fn make_dir(path: &Path) -> Result<bool> {
+    let parent = path.parent().unwrap_or(path);
+    // Closed to the users of this machine: containers enter by a mount, and what they leave may be setuid.
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent);
+    made.map_err(|e| Error::io("mkdir", parent.display(), &e))?;
+    match std::fs::create_dir(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(Error::io("mkdir", path.display(), &error)),
+        Ok(()) => {
+            // Exactly, whatever the umask.
+            std::fs::set_permissions(path, PermissionsExt::from_mode(0o777)).map_err(|e| Error::io("chmod", path.display(), &e))?;
+            Ok(true)
+        }
+    }
+}
+
+/// fsGroup: the group owns the root, may write, and all that is made in it is its own (`pkg/volume/volume_linux.go`).
+fn give_to(path: &Path, group: i64) -> Result<()> {
+    let group = u32::try_from(group).map_err(|_| Error::said(format!("fsGroup {group} is not a group id")))?;
+    std::os::unix::fs::chown(path, None, Some(group)).map_err(|e| Error::io("chown", path.display(), &e))?;
+    let mode = std::fs::metadata(path).map_err(|e| Error::io("stat", path.display(), &e))?.permissions().mode();
+    std::fs::set_permissions(path, PermissionsExt::from_mode(mode | 0o2770)).map_err(|e| Error::io("chmod", path.display(), &e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn volume(value: serde_json::Value) -> Volume {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn the_size_of_a_tmpfs_is_the_smallest_bound() {
+        for (limit, memory, size) in [
+            (Some("10Mi"), None, Some(10 << 20)),
+            (Some("10Mi"), Some(4 << 20), Some(4 << 20)),
+            (Some("1Mi"), Some(4 << 20), Some(1 << 20)),
+            (Some("0"), Some(4 << 20), Some(4 << 20)),
+            (Some("0"), None, None),
+            (None, None, None),
+        ] {
+            let source = EmptyDirVolumeSource { medium: None, size_limit: limit.map(|limit: &str| serde_json::from_value(limit.into()).unwrap()) };
+            assert_eq!(tmpfs_size(&source, memory), size, "{limit:?} {memory:?}");
+        }
+    }
+
+    #[test]
+    fn the_kind_is_the_field_that_is_set() {
+        assert_eq!(kind_of(&volume(serde_json::json!({"name": "v"}))), None);
+        assert_eq!(kind_of(&volume(serde_json::json!({"name": "v", "nfs": {"server": "s", "path": "/"}}))).as_deref(), Some("nfs"));
+    }
+}
