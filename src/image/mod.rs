@@ -1,1 +1,105 @@
-//! (to be written)
+//! A reference, an archive or a directory becomes layers, a user and a command; and the store that keeps them.
+//!
+//! ```text
+//! import   archive -> document -> layer -> store        find   reference -> one record, read
+//!          (Source)   (Offer)     (apply)  (renamed)                          |
+//!          files      what image  a layer's            Image: layers to stack, command, environment, accounts
+//!                     it is       directory
+//! ```
+//!
+//! All the work is done at import: layers are unpacked as overlayfs stacks them, every digest is checked, the image's users are read. A
+//! start reads one small file.
+//!
+//! What is not here: pulling. A registry's client would be one more way to an `Offer`, beside `Source`: it hands over
+//! the same documents and, for each layer that the store lacks, the same stream of bytes.
+
+mod archive;
+pub mod digest;
+mod document;
+mod entries;
+mod import;
+mod layer;
+pub mod reference;
+mod stack;
+mod store;
+pub mod user;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use reference::Reference;
+pub use store::Store;
+pub use user::User;
+
+use crate::error::Result;
+
+/// An image in the store, under one of its names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Image {
+    pub reference: Reference,
+    /// `sha256:...` of the configuration.
+    pub id: String,
+    /// `sha256:...` of what the name stands for at its source: the manifest, or the index that it was chosen from. None for an image
+    /// of `docker save`, which keeps neither.
+    pub digest: Option<String>,
+    pub entrypoint: Vec<String>,
+    pub cmd: Vec<String>,
+    /// `NAME=value`, in the image's order.
+    pub env: Vec<String>,
+    /// As the image has it (`USER`); empty is root. [`Image::user`] resolves it.
+    pub user: String,
+    /// Empty if the image sets none.
+    pub working_dir: String,
+    /// A name or a number, such as `SIGQUIT`.
+    pub stop_signal: Option<String>,
+    /// `80/tcp`
+    pub exposed_ports: Vec<String>,
+    pub volumes: Vec<String>,
+    pub labels: BTreeMap<String, String>,
+    pub architecture: String,
+    /// RFC 3339, if the image says it.
+    pub created: Option<String>,
+    /// Bytes of the files of all layers, unpacked.
+    pub size: u64,
+    /// Names of directories in [`Image::layers_dir`], bottom to top, each once.
+    pub layers: Vec<String>,
+    /// All digests of documents that belong to it.
+    documents: Vec<String>,
+    accounts: user::Accounts,
+    #[serde(skip)]
+    dir: PathBuf,
+}
+
+impl Image {
+    /// The directory that the layers' names are in. The names are short (32 digits), and meant to be given to overlayfs relative to this
+    /// directory: its option string is one page.
+    pub fn layers_dir(&self) -> PathBuf {
+        store::layers_dir(&self.dir)
+    }
+
+    /// How a pod's status names it (`imageID`): by repository and digest, else by id.
+    pub fn image_id(&self) -> String {
+        match &self.digest {
+            Some(digest) => format!("{}@{digest}", self.reference.name()),
+            None => self.id.clone(),
+        }
+    }
+
+    /// `USER`, `UID`, `USER:GROUP` ... by the image's `/etc/passwd` and `/etc/group`; empty is root.
+    pub fn user(&self, spec: &str) -> Result<User> {
+        self.accounts.user(spec).map_err(|error| error.doing(format!("image {}", self.reference.familiar())))
+    }
+
+    /// The user with this number, known to the image or not, with this group or his own.
+    pub fn user_by_id(&self, uid: u32, gid: Option<u32>) -> User {
+        self.accounts.user_by_id(uid, gid)
+    }
+
+    fn at(mut self, dir: &Path) -> Image {
+        self.dir = dir.to_owned();
+        self
+    }
+}
