@@ -1,0 +1,252 @@
+//! Which names are pods', and what they mean. Pure.
+//!
+//! | name | answer |
+//! |---|---|
+//! | `NAME`, in the asking pod's namespace | the pod's address |
+//! | `NAME.NS`, `NAME.NS.svc`, `NAME.NS.svc.cluster.local` | the pod's address |
+//! | `HOSTNAME.SUBDOMAIN.NS.svc.cluster.local`, and shorter as above | the addresses of the pods with these |
+//! | `cluster.local` and what lies between it and a pod's name | no record, but a name |
+//! | anything else in `cluster.local` | no such name |
+//! | the reverse name of a pod's address | `NAME.NS.svc.cluster.local` |
+//! | any other reverse name in the pods' range | no such name |
+//! | everything else, and a short name that is no pod's | ask the host's nameservers |
+
+use std::net::Ipv4Addr;
+
+use super::super::files::CLUSTER_DOMAIN;
+use super::super::{PodName, Range};
+use super::message::{self, Code, Fault, Record};
+
+/// The pods that have names now, as one of them sees them.
+#[derive(Debug, Clone, Copy)]
+pub struct Zone<'a> {
+    /// The namespace of the pod that asks.
+    pub namespace: &'a str,
+    pub range: &'a Range,
+    pub pods: &'a [(Ipv4Addr, PodName)],
+}
+
+/// What to do with a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    Ignore,
+    Answer(Vec<u8>),
+    Forward,
+}
+
+/// What a name is.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    Records(Vec<Record>),
+    /// The name exists without a record of its own: names lie below it.
+    Between,
+    Nothing,
+    Elsewhere,
+}
+
+/// Answers a query for a pod's name, in at most `limit` bytes, or says that it is none.
+pub fn decide(query: &[u8], zone: &Zone<'_>, limit: usize) -> Verdict {
+    let question = match message::question(query) {
+        Ok(question) => question,
+        Err(Fault::Ignore) => return Verdict::Ignore,
+        Err(Fault::Code(code)) => return Verdict::Answer(message::failure(query, code)),
+    };
+    if ![message::IN, message::ANY].contains(&question.class) {
+        return Verdict::Answer(message::failure(query, Code::Refused));
+    }
+    let (code, records) = match zone.find(&question.name) {
+        Found::Elsewhere => return Verdict::Forward,
+        Found::Nothing => (Code::NoSuchName, vec![]),
+        Found::Between => (Code::NoError, vec![]),
+        // A name that has no record of the type asked for, as AAAA, is answered with none: NXDOMAIN would deny the name.
+        Found::Records(records) => (Code::NoError, records.into_iter().filter(|record| asked_for(record, question.kind)).collect()),
+    };
+    Verdict::Answer(message::answer(query, &question, code, &records, limit))
+}
+
+fn asked_for(record: &Record, kind: u16) -> bool {
+    let own = if matches!(record, Record::Address(_)) { message::A } else { message::PTR };
+    kind == own || kind == message::ANY
+}
+
+impl Zone<'_> {
+    fn find(&self, name: &str) -> Found {
+        if let Some(reversed) = name.strip_suffix(".in-addr.arpa") {
+            return self.find_reverse(reversed);
+        }
+        if name == CLUSTER_DOMAIN {
+            return Found::Between;
+        }
+        if let Some(inner) = name.strip_suffix(CLUSTER_DOMAIN).and_then(|inner| inner.strip_suffix('.')) {
+            return self.find_in_cluster(inner);
+        }
+        let records = match name.strip_suffix(".svc") {
+            Some(inner) => self.in_namespace_last(inner),
+            None => Some(self.pods_called(name, self.namespace)).filter(|records| !records.is_empty()).or_else(|| self.in_namespace_last(name)),
+        };
+        records.filter(|records| !records.is_empty()).map_or(Found::Elsewhere, Found::Records)
+    }
+
+    /// `inner` is what stands before the cluster's domain.
+    fn find_in_cluster(&self, inner: &str) -> Found {
+        let Some(inner) = inner.strip_suffix("svc") else { return Found::Nothing };
+        let inner = match inner.strip_suffix('.') {
+            Some(inner) => inner,
+            None if inner.is_empty() => return Found::Between,
+            None => return Found::Nothing,
+        };
+        match self.in_namespace_last(inner) {
+            Some(records) if !records.is_empty() => Found::Records(records),
+            _ if self.something_below(inner) => Found::Between,
+            _ => Found::Nothing,
+        }
+    }
+
+    /// The records of `NAME.NAMESPACE`.
+    fn in_namespace_last(&self, name: &str) -> Option<Vec<Record>> {
+        let (name, namespace) = name.rsplit_once('.')?;
+        Some(self.pods_called(name, namespace))
+    }
+
+    fn pods_called(&self, name: &str, namespace: &str) -> Vec<Record> {
+        let called = |pod: &PodName| pod.namespace == namespace && (pod.name == name || pod.host_and_subdomain().is_some_and(|own| own == name));
+        self.pods.iter().filter(|(_, pod)| called(pod)).map(|(ip, _)| Record::Address(*ip)).collect()
+    }
+
+    /// Whether `NAMESPACE`, `SUBDOMAIN.NAMESPACE` or a part of a dotted pod name has a pod's name below it.
+    fn something_below(&self, inner: &str) -> bool {
+        let ending = format!(".{inner}");
+        let below = |name: &str, namespace: &str| format!("{name}.{namespace}").ends_with(&ending);
+        self.pods.iter().any(|(_, pod)| below(&pod.name, &pod.namespace) || pod.host_and_subdomain().is_some_and(|own| below(&own, &pod.namespace)))
+    }
+
+    /// `reversed` is an address with its bytes in reverse order, or a part of one.
+    fn find_reverse(&self, reversed: &str) -> Found {
+        let mut bytes: Vec<&str> = reversed.split('.').collect();
+        bytes.reverse();
+        let Some(ip) = bytes.join(".").parse::<Ipv4Addr>().ok().filter(|ip| self.range.contains(*ip)) else { return Found::Elsewhere };
+        match self.pods.iter().find(|(own, _)| *own == ip) {
+            Some((_, pod)) => Found::Records(vec![Record::Name(format!("{}.{}.svc.{CLUSTER_DOMAIN}", pod.name, pod.namespace))]),
+            None => Found::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::message::{A, ANY, PTR, query};
+    use super::*;
+
+    const AAAA: u16 = 28;
+
+    fn pods() -> Vec<(Ipv4Addr, PodName)> {
+        let pod = |last: u8, namespace: &str, name: &str, subdomain: Option<&str>| {
+            let pod = PodName {
+                namespace: namespace.into(),
+                name: name.into(),
+                uid: name.into(),
+                hostname: name.replace('.', "-"),
+                subdomain: subdomain.map(str::to_owned),
+            };
+            (Ipv4Addr::new(10, 77, 0, last), pod)
+        };
+        vec![pod(2, "default", "web", None), pod(3, "shop", "web", None), pod(4, "shop", "db-0", Some("db")), pod(5, "shop", "a.b", None)]
+    }
+
+    fn find(name: &str) -> Found {
+        Zone { namespace: "shop", range: &Range::DEFAULT, pods: &pods() }.find(name)
+    }
+
+    fn address(last: u8) -> Found {
+        Found::Records(vec![Record::Address(Ipv4Addr::new(10, 77, 0, last))])
+    }
+
+    #[test]
+    fn a_pod_has_its_short_and_its_long_names() {
+        for name in ["web", "web.shop", "web.shop.svc", "web.shop.svc.cluster.local"] {
+            assert_eq!(find(name), address(3), "{name}");
+        }
+        for name in ["web.default", "web.default.svc", "web.default.svc.cluster.local"] {
+            assert_eq!(find(name), address(2), "{name}");
+        }
+        for name in ["db-0.db", "db-0.db.shop", "db-0.db.shop.svc", "db-0.db.shop.svc.cluster.local", "db-0.shop.svc.cluster.local"] {
+            assert_eq!(find(name), address(4), "{name}");
+        }
+        for name in ["a.b", "a.b.shop", "a.b.shop.svc.cluster.local"] {
+            assert_eq!(find(name), address(5), "{name}");
+        }
+    }
+
+    #[test]
+    fn in_the_cluster_s_domain_there_is_nothing_but_pods() {
+        for name in ["no.shop.svc.cluster.local", "web.none.svc.cluster.local", "none.svc.cluster.local", "web.shop.pod.cluster.local", "xsvc.cluster.local"] {
+            assert_eq!(find(name), Found::Nothing, "{name}");
+        }
+        for name in ["cluster.local", "svc.cluster.local", "shop.svc.cluster.local", "db.shop.svc.cluster.local", "b.shop.svc.cluster.local"] {
+            assert_eq!(find(name), Found::Between, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_pod_s_name_is_asked_for_elsewhere() {
+        for name in ["", "no", "example.org", "web.none", "no.shop.svc", "xcluster.local", "local", "web.shop.svc.cluster.local.lan", "svc"] {
+            assert_eq!(find(name), Found::Elsewhere, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_the_range_has_the_pod_s_name_or_none() {
+        assert_eq!(find("4.0.77.10.in-addr.arpa"), Found::Records(vec![Record::Name("db-0.shop.svc.cluster.local".into())]));
+        assert_eq!(find("9.0.77.10.in-addr.arpa"), Found::Nothing);
+        for name in ["1.2.0.192.in-addr.arpa", "77.10.in-addr.arpa", "x.0.77.10.in-addr.arpa", "1.4.0.77.10.in-addr.arpa"] {
+            assert_eq!(find(name), Found::Elsewhere, "{name}");
+        }
+    }
+
+    fn verdict(query: &[u8]) -> Verdict {
+        decide(query, &Zone { namespace: "shop", range: &Range::DEFAULT, pods: &pods() }, message::UDP_LIMIT)
+    }
+
+    /// The code and the number of records of the answer.
+    fn answered(query: &[u8]) -> (u8, u8) {
+        match verdict(query) {
+            Verdict::Answer(answer) => (answer[3] & 0x0F, answer[7]),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_name_without_a_record_of_the_type_is_not_denied() {
+        for (kind, records) in [(A, 1), (AAAA, 0), (ANY, 1), (PTR, 0)] {
+            assert_eq!(answered(&query(1, "web", kind)), (0, records), "{kind}");
+        }
+        assert_eq!(answered(&query(1, "4.0.77.10.in-addr.arpa", PTR)), (0, 1));
+        assert_eq!(answered(&query(1, "4.0.77.10.in-addr.arpa", A)), (0, 0));
+        assert_eq!(answered(&query(1, "no.shop.svc.cluster.local", AAAA)), (3, 0));
+        assert_eq!(verdict(&query(1, "example.org", A)), Verdict::Forward);
+    }
+
+    #[test]
+    fn another_class_is_refused_and_an_answer_ignored() {
+        let mut chaos = query(1, "version.bind", 16);
+        *chaos.last_mut().unwrap() = 3;
+        assert_eq!(answered(&chaos), (5, 0));
+        let mut reply = query(1, "web", A);
+        reply[2] |= 0x80;
+        assert_eq!(verdict(&reply), Verdict::Ignore);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_get_a_verdict(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = verdict(&bytes);
+        }
+
+        #[test]
+        fn any_name_is_found_somewhere_or_not(name in "([a-z.]|web|shop|svc|cluster|local|in-addr|arpa|77|10|\\.){0,12}") {
+            let _ = find(&name);
+        }
+    }
+}
