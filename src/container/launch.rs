@@ -1,0 +1,125 @@
+//! A plan is walked: one clone3, one pipe, at most one message.
+//!
+//! ```text
+//! parent                                            child
+//!   pipe, clone3 ───────────────────────────────▶  step 0, step 1, … step n
+//!   read the pipe                                    │ fails: eight bytes, _exit
+//!     end of file: the exec closed it, it runs       ▼
+//!     eight bytes: step, call, errno               execve (the pipe is close-on-exec)
+//! ```
+//!
+//! The parent waits for the answer. A start takes well under a millisecond; what can make it longer is a bind mount from a
+//! dead network file system, and then there is nothing better to do than to wait for it.
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::plan::Plan;
+use super::step::{CALLS, Hands, Step, Walk};
+use crate::error::{Cause, Error, Result};
+use crate::sys::process::{self, Child, Namespaces};
+use crate::sys::tty;
+
+/// Starts the plan's process, born in `cgroup`. The error names the step that failed; its reason is the step's.
+pub fn launch(plan: &Plan, hands: &Hands<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<Child> {
+    let (answer, report) = process::pipe()?;
+    let _home = match (plan.joins_pid_namespace, hands.holder) {
+        (true, Some(holder)) => Some(PidNamespaceVisit::to(holder)?),
+        _ => None,
+    };
+    let child = process::clone(plan.namespaces, cgroup, || walk(plan, hands, report.as_fd()))?;
+    drop(report);
+    let mut message = [0; 8];
+    if tty::read(&answer, &mut message)? == 0 {
+        return Ok(child);
+    }
+    child.wait()?;
+    Err(told(plan, Message::from_bytes(message)))
+}
+
+/// The child's part: never returns to the caller.
+fn walk(plan: &Plan, hands: &Hands<'_>, report: BorrowedFd<'_>) -> Result<Infallible> {
+    let mut walk = Walk::new(hands);
+    let mut number = 0;
+    let result = process::reset_signals().and_then(|()| {
+        plan.steps.iter().enumerate().try_for_each(|(at, step)| {
+            number = at;
+            step.run(&mut walk)
+        })
+    });
+    if let Err(error) = result {
+        let _ = tty::write_all(report, &Message::of(number, &error).to_bytes());
+    }
+    process::exit_now(127)
+}
+
+/// What the child says when a step fails.
+struct Message {
+    step: u16,
+    call: u16,
+    errno: i32,
+}
+
+impl Message {
+    fn of(step: usize, error: &Error) -> Message {
+        let (call, errno) = match &error.cause {
+            Cause::Call { call, errno, .. } => (CALLS.iter().position(|known| known == call).unwrap_or(0), *errno),
+            Cause::Said(_) => (0, 0),
+        };
+        Message { step: step as u16, call: call as u16, errno }
+    }
+
+    fn to_bytes(&self) -> [u8; 8] {
+        let mut bytes = [0; 8];
+        bytes[..2].copy_from_slice(&self.step.to_ne_bytes());
+        bytes[2..4].copy_from_slice(&self.call.to_ne_bytes());
+        bytes[4..].copy_from_slice(&self.errno.to_ne_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: [u8; 8]) -> Message {
+        let [a, b, c, d, errno @ ..] = bytes;
+        Message { step: u16::from_ne_bytes([a, b]), call: u16::from_ne_bytes([c, d]), errno: i32::from_ne_bytes(errno) }
+    }
+}
+
+/// The child's message in words, from the plan that both hold.
+fn told(plan: &Plan, message: Message) -> Error {
+    let Some(step) = plan.steps.get(usize::from(message.step)) else { return Error::said("the child sent a message that makes no sense") };
+    let call = CALLS.get(usize::from(message.call)).copied().unwrap_or("");
+    let cause = match step {
+        Step::Execute(program) => return execute_error(program, message.errno).reason(step.reason()),
+        _ if message.errno == 0 => Error::said("what is there in the container is not what it should be"),
+        _ => Error::call(call, "", message.errno),
+    };
+    cause.doing(step).reason(step.reason())
+}
+
+/// The words that tools look for: runc's for a name that PATH does not have, else the path and the errno.
+fn execute_error(program: &process::Program, errno: i32) -> Error {
+    let name = program.args.first().map(|arg| arg.to_string_lossy().into_owned()).unwrap_or_default();
+    if program.paths.len() > 1 && errno == libc::ENOENT {
+        return Error::said(format!("exec: {name:?}: executable file not found in $PATH"));
+    }
+    Error::call("execve", name, errno)
+}
+
+/// While it lives, our children are born in another PID namespace; then we come back.
+struct PidNamespaceVisit {
+    home: std::os::fd::OwnedFd,
+}
+
+impl PidNamespaceVisit {
+    fn to(holder: BorrowedFd<'_>) -> Result<PidNamespaceVisit> {
+        let visit = PidNamespaceVisit { home: process::own_pid_namespace()? };
+        process::join_namespaces(holder, Namespaces::PID)?;
+        Ok(visit)
+    }
+}
+
+impl Drop for PidNamespaceVisit {
+    fn drop(&mut self) {
+        // It was ours a moment ago; were it refused, the next clone would fail loudly (EINVAL).
+        let _ = process::join_namespace_fd(&self.home);
+    }
+}

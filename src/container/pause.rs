@@ -1,0 +1,54 @@
+//! The pause: the process that holds a pod's namespaces, and, where the pod shares its PIDs, reaps its orphans.
+//!
+//! It has an empty root, no capability, no descriptor, and a program of a thousand bytes that exists in no file system, so
+//! that a container which sees it (PID 1 of a shared PID namespace) finds nothing of the host behind /proc/1.
+
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::PodSpec;
+
+use super::plan::Plan;
+use super::step::Step;
+use crate::error::Result;
+use crate::sys::process::{self, Namespaces};
+
+const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
+
+/// The program, for [`super::step::Hands::program`].
+pub fn program() -> Result<std::os::fd::OwnedFd> {
+    process::sealed_program("pause", PROGRAM)
+}
+
+/// The namespaces that a pod's containers share (§19): not those of which the node's are asked for.
+pub fn namespaces(pod: &PodSpec) -> Namespaces {
+    let mut shared = Namespaces::IPC;
+    if pod.host_network != Some(true) {
+        shared |= Namespaces::NET | Namespaces::UTS;
+    }
+    if pod.share_process_namespace == Some(true) {
+        shared |= Namespaces::PID;
+    }
+    shared
+}
+
+/// The plan of the pause. `scratch` is a directory to put its empty root on, in its own mount namespace.
+pub fn plan(pod: &PodSpec, hostname: &str, scratch: &Path) -> Plan {
+    let shared = namespaces(pod);
+    let mut steps = vec![Step::NewSession, Step::IgnoreChildren, Step::OomScore(-998)];
+    if shared.contains(Namespaces::UTS) {
+        steps.push(Step::HostName(hostname.to_owned()));
+    }
+    steps.extend([
+        Step::LeaveHostMounts,
+        Step::EmptyRoot { at: scratch.to_owned() },
+        Step::SwitchRoot,
+        Step::Streams,
+        Step::BoundCapabilities(Vec::new()),
+        Step::Capabilities(Vec::new()),
+        Step::NoNewPrivileges,
+        Step::DieWithSupervisor,
+        Step::CloseDescriptors,
+        Step::ExecutePause,
+    ]);
+    Plan { namespaces: shared | Namespaces::MOUNT, joins_pid_namespace: false, steps }
+}

@@ -1,0 +1,350 @@
+//! One step of a plan: what it does in words, the calls it makes, and making them.
+//!
+//! A step runs in the child, between clone3 and execve. When it fails, eight bytes go to the parent: the step's number, the
+//! call's number in [`CALLS`], and the errno; the parent holds the same plan and tells the rest in words.
+
+use std::ffi::CString;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+use super::plan::Layers;
+use crate::error::{Error, Result};
+use crate::sys::file::{self, Within};
+use crate::sys::mount::{self, Limits};
+use crate::sys::process::{self, Namespaces, Program};
+use crate::sys::{socket, tty, user};
+use crate::volume;
+
+/// The calls that a step may fail in, by number in the message of eight bytes. The first stands for "none: a rule was broken".
+pub const CALLS: &[&str] = &[
+    "", "setns", "unshare", "setsid", "write", "open", "openat", "openat2", "mkdirat", "mknodat", "symlinkat", "fchmod", "fchown", "fstat", "fstatat", "mount", "fsopen", "fsconfig", "fsmount", "open_tree", "move_mount", "mount_setattr",
+    "pivot_root", "umount2", "chdir", "fchdir", "prctl", "capset", "setgroups", "setresgid", "setresuid", "dup2", "fcntl", "ioctl", "grantpt", "unlockpt", "sendmsg", "close_range", "sigaction", "sigprocmask", "sethostname", "execve",
+    "execveat", "read",
+];
+
+/// What a child does before it becomes the program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Its own session: a signal from our terminal does not reach it.
+    NewSession,
+    /// Orphans that end are reaped by the kernel; holds over the exec (pause).
+    IgnoreChildren,
+    /// The namespaces that the pause (or, for exec, the container) holds.
+    Join(Namespaces),
+    /// Into the v1 cgroups that hold its limits, where cgroup2 has no controllers.
+    EnterLimits,
+    OomScore(i32),
+    /// The name that the pod's UTS namespace shows (pause).
+    HostName(String),
+    /// A copy of the host's mounts that the host no longer sees.
+    LeaveHostMounts,
+    /// The image's layers and a fresh upper directory become the root file system.
+    Root { layers: Layers, at: PathBuf },
+    /// A root with nothing in it (pause).
+    EmptyRoot { at: PathBuf },
+    /// A file system of the kernel's.
+    Mount { kind: String, options: Vec<(String, String)>, limits: Limits, at: PathBuf },
+    /// The usual device nodes and links of /dev.
+    Devices,
+    /// A directory or file of the host, or a part of a volume.
+    Bind { source: PathBuf, sub_path: Option<String>, at: PathBuf, read_only: bool },
+    /// A path of /proc or /sys that tells of the machine is covered.
+    Mask(PathBuf),
+    /// A path of /proc that changes the machine is made read-only.
+    ReadOnly(PathBuf),
+    ReadOnlyRoot,
+    /// The new root becomes /, the host's is dropped.
+    SwitchRoot,
+    /// stdin, stdout and stderr are the pipes that the supervisor gave.
+    Streams,
+    /// stdin, stdout and stderr are a terminal of the container; its other end goes to the parent.
+    Terminal { console: bool },
+    WorkingDirectory(PathBuf),
+    BoundCapabilities(Vec<String>),
+    User { uid: u32, gid: u32, groups: Vec<u32>, umask: u32 },
+    Capabilities(Vec<String>),
+    NoNewPrivileges,
+    /// Nothing of a pod outlives its supervisor.
+    DieWithSupervisor,
+    CloseDescriptors,
+    Execute(Program),
+    /// The pause program, from memory.
+    ExecutePause,
+}
+
+/// What the child has in its hands: descriptors that the parent opened for it.
+#[derive(Default)]
+pub struct Hands<'a> {
+    /// The process whose namespaces are joined.
+    pub holder: Option<BorrowedFd<'a>>,
+    /// stdin, stdout, stderr.
+    pub streams: Option<[BorrowedFd<'a>; 3]>,
+    /// Where the parent waits for the terminal's end.
+    pub terminal: Option<BorrowedFd<'a>>,
+    /// `cgroup.procs` of v1 cgroups, open for writing.
+    pub limits: &'a [OwnedFd],
+    /// The pause program.
+    pub program: Option<BorrowedFd<'a>>,
+}
+
+/// The child's walk: its hands, and the root that it is putting together.
+pub struct Walk<'a> {
+    pub hands: &'a Hands<'a>,
+    root: Option<OwnedFd>,
+}
+
+impl<'a> Walk<'a> {
+    pub fn new(hands: &'a Hands<'a>) -> Walk<'a> {
+        Walk { hands, root: None }
+    }
+
+    fn root(&self) -> Result<BorrowedFd<'_>> {
+        self.root.as_ref().map(AsFd::as_fd).ok_or_else(|| Error::said("the plan has no root yet"))
+    }
+
+    fn hand<T: Copy>(hand: Option<T>, name: &str) -> Result<T> {
+        hand.ok_or_else(|| Error::said(format!("the child was given no {name}")))
+    }
+}
+
+impl Step {
+    /// Makes the step's calls.
+    pub fn run(&self, walk: &mut Walk<'_>) -> Result<()> {
+        match self {
+            Step::NewSession => process::new_session(),
+            Step::IgnoreChildren => process::ignore_children(),
+            Step::Join(namespaces) => process::join_namespaces(Walk::hand(walk.hands.holder, "namespaces")?, *namespaces),
+            Step::EnterLimits => enter_limits(walk.hands.limits),
+            Step::OomScore(score) => set_oom_score(*score),
+            Step::HostName(name) => user::set_host_name(name),
+            Step::LeaveHostMounts => mount::leave_host_propagation(),
+            Step::Root { layers, at } => walk.take_root(at, || mount::overlay(&layers.dir, &layers.names, Some((&layers.upper, &layers.work)), at)),
+            Step::EmptyRoot { at } => walk.take_root(at, || mount::tmpfs(at, Some(4096), 0o755)),
+            Step::Mount { kind, options, limits, at } => mount_filesystem(walk.root()?, kind, options, *limits, at),
+            Step::Devices => make_devices(walk.root()?),
+            Step::Bind { source, sub_path, at, read_only } => bind(walk.root()?, source, sub_path.as_deref(), at, *read_only),
+            Step::Mask(path) => mask(walk.root()?, path),
+            Step::ReadOnly(path) => make_read_only(walk.root()?, path),
+            Step::ReadOnlyRoot => mount::limit(walk.root()?, Limits::READ_ONLY, false),
+            Step::SwitchRoot => mount::pivot_root(walk.root()?).map(|()| walk.root = None),
+            Step::Streams => place_streams(Walk::hand(walk.hands.streams, "streams")?),
+            Step::Terminal { console } => open_terminal(Walk::hand(walk.hands.terminal, "terminal")?, *console),
+            Step::WorkingDirectory(path) => enter_directory(path),
+            Step::BoundCapabilities(keep) => user::bound_capabilities(keep),
+            Step::User { uid, gid, groups, umask } => {
+                user::set_umask(*umask);
+                user::become_user(*uid, *gid, groups)
+            }
+            Step::Capabilities(held) => user::set_capabilities(held),
+            Step::NoNewPrivileges => user::no_new_privileges(),
+            Step::DieWithSupervisor => process::die_with_parent(),
+            Step::CloseDescriptors => process::close_others_on_exec(),
+            Step::Execute(program) => Err(process::execute(program)),
+            Step::ExecutePause => Err(process::execute_fd(Walk::hand(walk.hands.program, "program")?, &[c"/pause".into()])),
+        }
+    }
+
+    /// The Kubernetes reason of a container that failed here (§10).
+    pub fn reason(&self) -> &'static str {
+        match self {
+            // The kubelet prepares sub paths itself, before it asks the runtime for anything.
+            Step::Bind { sub_path: Some(_), .. } => "CreateContainerConfigError",
+            _ => "RunContainerError",
+        }
+    }
+
+    /// The system calls of the step, as man pages are named: what `explain` teaches.
+    pub fn calls(&self) -> &'static str {
+        match self {
+            Step::NewSession => "setsid",
+            Step::IgnoreChildren => "sigaction",
+            Step::Join(_) => "setns",
+            Step::EnterLimits => "write, unshare",
+            Step::OomScore(_) => "write",
+            Step::HostName(_) => "sethostname",
+            Step::LeaveHostMounts | Step::Root { .. } => "mount",
+            Step::EmptyRoot { .. } | Step::Mount { .. } => "fsopen, fsmount, move_mount",
+            Step::Devices => "mknodat, symlinkat",
+            Step::Bind { .. } => "openat2, open_tree, move_mount",
+            Step::Mask(_) => "open_tree, move_mount",
+            Step::ReadOnly(_) => "open_tree, mount_setattr, move_mount",
+            Step::ReadOnlyRoot => "mount_setattr",
+            Step::SwitchRoot => "pivot_root, umount2",
+            Step::Streams => "dup2",
+            Step::Terminal { .. } => "openat2, ioctl, sendmsg, dup2",
+            Step::WorkingDirectory(_) => "chdir",
+            Step::BoundCapabilities(_) | Step::NoNewPrivileges | Step::DieWithSupervisor => "prctl",
+            Step::User { .. } => "setgroups, setresgid, setresuid",
+            Step::Capabilities(_) => "capset",
+            Step::CloseDescriptors => "close_range",
+            Step::Execute(_) => "execve",
+            Step::ExecutePause => "execveat",
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    /// What the step does, for `explain` and for errors ("mounting ...").
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::NewSession => f.write_str("starting a session of its own"),
+            Step::IgnoreChildren => f.write_str("leaving its orphans to the kernel"),
+            Step::Join(namespaces) => write!(f, "joining the namespaces {namespaces}"),
+            Step::EnterLimits => f.write_str("entering the v1 cgroups of its limits"),
+            Step::OomScore(score) => write!(f, "setting oom_score_adj to {score}"),
+            Step::HostName(name) => write!(f, "setting the host name {name}"),
+            Step::LeaveHostMounts => f.write_str("leaving the host's mount propagation"),
+            Step::Root { layers, at } => write!(f, "stacking {} layers as root at {}", layers.names.len(), at.display()),
+            Step::EmptyRoot { at } => write!(f, "making an empty root at {}", at.display()),
+            Step::Mount { kind, limits, at, options } => {
+                write!(f, "mounting {kind} at {} ({limits}", at.display())?;
+                options.iter().try_for_each(|(key, value)| write!(f, ",{key}={value}"))?;
+                f.write_str(")")
+            }
+            Step::Devices => f.write_str("making the device nodes of /dev"),
+            Step::Bind { source, sub_path, at, read_only } => {
+                write!(f, "mounting {}", source.display())?;
+                if let Some(path) = sub_path {
+                    write!(f, " (only {path} in it)")?;
+                }
+                write!(f, " at {} ({})", at.display(), if *read_only { "ro" } else { "rw" })
+            }
+            Step::Mask(path) => write!(f, "hiding {}", path.display()),
+            Step::ReadOnly(path) => write!(f, "making {} read-only", path.display()),
+            Step::ReadOnlyRoot => f.write_str("making the root file system read-only"),
+            Step::SwitchRoot => f.write_str("switching to the new root"),
+            Step::Streams => f.write_str("taking stdin, stdout and stderr"),
+            Step::Terminal { .. } => f.write_str("opening a terminal"),
+            Step::WorkingDirectory(path) => write!(f, "entering the working directory {}", path.display()),
+            Step::BoundCapabilities(keep) => write!(f, "bounding the capabilities to {}", capability_words(keep)),
+            Step::User { uid, gid, groups, .. } => write!(f, "becoming user {uid}, group {gid}, groups {groups:?}"),
+            Step::Capabilities(held) => write!(f, "holding the capabilities {}", capability_words(held)),
+            Step::NoNewPrivileges => f.write_str("giving up new privileges"),
+            Step::DieWithSupervisor => f.write_str("tying its life to the supervisor"),
+            Step::CloseDescriptors => f.write_str("closing all other descriptors at the exec"),
+            Step::Execute(program) => write!(f, "executing {}", words(&program.args)),
+            Step::ExecutePause => f.write_str("executing the pause program"),
+        }
+    }
+}
+
+fn capability_words(names: &[String]) -> String {
+    match names {
+        [] => "none".into(),
+        names => names.iter().map(|name| name.trim_start_matches("CAP_").to_ascii_lowercase()).collect::<Vec<_>>().join(","),
+    }
+}
+
+/// A command on one line: long or multi-line words are cut.
+fn words(args: &[CString]) -> String {
+    let text = args.iter().map(|arg| arg.to_string_lossy().escape_debug().to_string()).collect::<Vec<_>>().join(" ");
+    if text.chars().count() > 80 { format!("{}…", text.chars().take(80).collect::<String>()) } else { text }
+}
+
+impl Walk<'_> {
+    fn take_root(&mut self, at: &Path, assemble: impl FnOnce() -> Result<()>) -> Result<()> {
+        user::set_umask(0);
+        assemble()?;
+        self.root = Some(file::open(at, OFlags::PATH | OFlags::DIRECTORY)?);
+        Ok(())
+    }
+}
+
+/// "0" is the writer itself. The cgroup namespace that clone3 made has its root in cgroup2 already; a new one is needed so that
+/// the v1 paths are cut as well.
+fn enter_limits(limits: &[OwnedFd]) -> Result<()> {
+    limits.iter().try_for_each(|procs| tty::write_all(procs, b"0"))?;
+    process::unshare(Namespaces::CGROUP)
+}
+
+/// Lowering it needs CAP_SYS_RESOURCE, which root in a privileged container may lack: then the score stays what it is.
+fn set_oom_score(score: i32) -> Result<()> {
+    match std::fs::write("/proc/self/oom_score_adj", score.to_string()) {
+        Err(error) if !matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM)) => Err(Error::io("write", "/proc/self/oom_score_adj", &error)),
+        _ => Ok(()),
+    }
+}
+
+/// /proc and /sys must be ordinary directories of the image: a link there would move what the masks are for.
+fn mount_filesystem(root: BorrowedFd<'_>, kind: &str, options: &[(String, String)], limits: Limits, at: &Path) -> Result<()> {
+    let tree = mount::new_filesystem(kind, options, limits)?;
+    file::make_dirs_within(root, at, Within::RootWithoutLinks, 0o755)?;
+    let target = file::open_within(root, at, Within::RootWithoutLinks, OFlags::PATH, 0)?;
+    mount::attach(tree, target)
+}
+
+/// runtime-spec, "Default Devices" and "Dev symbolic links".
+fn make_devices(root: BorrowedFd<'_>) -> Result<()> {
+    let dev = file::open_within(root, "dev", Within::RootWithoutLinks, OFlags::PATH | OFlags::DIRECTORY, 0)?;
+    for (name, major, minor) in [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)] {
+        file::make_char_device(&dev, name, (major, minor), 0o666)?;
+    }
+    for (name, target) in [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx"), ("core", "/proc/kcore")] {
+        file::make_symlink(&dev, name, target)?;
+    }
+    Ok(())
+}
+
+fn bind(root: BorrowedFd<'_>, source: &Path, sub_path: Option<&str>, at: &Path, read_only: bool) -> Result<()> {
+    let source = match sub_path {
+        Some(path) => volume::open_sub_path(file::open(source, OFlags::PATH | OFlags::DIRECTORY)?.as_fd(), path)?,
+        None => file::open(source, OFlags::PATH)?,
+    };
+    let is_file = !file::is_directory(&source)?;
+    let tree = mount::copy_tree(&source, true)?;
+    mount::make_private(&tree)?;
+    if read_only {
+        mount::limit(&tree, Limits::READ_ONLY, false)?;
+    }
+    mount::attach(tree, file::make_mountpoint(root, at, is_file)?)
+}
+
+/// A directory is covered by an empty read-only one, a file by /dev/null; what does not exist needs no cover.
+fn mask(root: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    let Some(target) = existing(root, path)? else { return Ok(()) };
+    let cover = match file::is_directory(&target)? {
+        true => mount::new_filesystem("tmpfs", &[("size".into(), "4k".into())], Limits::READ_ONLY)?,
+        false => mount::copy_tree(file::open("/dev/null", OFlags::PATH)?, false)?,
+    };
+    mount::attach(cover, target)
+}
+
+fn make_read_only(root: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    let Some(target) = existing(root, path)? else { return Ok(()) };
+    let tree = mount::copy_tree(&target, true)?;
+    mount::limit(&tree, Limits::READ_ONLY | Limits::NO_SUID | Limits::NO_DEV | Limits::NO_EXEC, true)?;
+    mount::attach(tree, target)
+}
+
+fn existing(root: BorrowedFd<'_>, path: &Path) -> Result<Option<OwnedFd>> {
+    match file::open_within(root, path, Within::RootWithoutLinks, OFlags::PATH, 0) {
+        Err(error) if error.is(libc::ENOENT) || error.is(libc::ENOTDIR) => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+fn place_streams(streams: [BorrowedFd<'_>; 3]) -> Result<()> {
+    streams.into_iter().zip(0..).try_for_each(|(stream, number)| process::place_descriptor(stream, number))
+}
+
+fn open_terminal(parent: BorrowedFd<'_>, console: bool) -> Result<()> {
+    let (ours, theirs) = tty::new_terminal()?;
+    socket::send(parent, b"terminal", &[ours.as_fd()])?;
+    tty::take_as_controlling(&theirs)?;
+    if console {
+        let root = file::open_dir("/")?;
+        let target = file::make_mountpoint(&root, "/dev/console", true)?;
+        mount::attach(mount::copy_tree(&theirs, false)?, target)?;
+    }
+    (0..3).try_for_each(|number| process::place_descriptor(&theirs, number))
+}
+
+/// A missing working directory is made, as every OCI runtime does.
+fn enter_directory(path: &Path) -> Result<()> {
+    let root = file::open_dir("/")?;
+    let dir = file::make_dirs_within(&root, path, Within::Root, 0o755)?;
+    file::change_directory(dir)
+}
