@@ -1,1 +1,31 @@
-//! (to be written)
+//! A pod's life on this machine: its directory, and the one process that looks after it.
+//!
+//! ```text
+//!  minipod run ──fork──▶ supervisor: one thread, one loop
+//!                          wait ──▶ observe ──▶ decide ──▶ act ─┐
+//!                           ▲   pidfds, pipes, socket, timer    │
+//!                           └────────────────────────────────────┘
+//!      lib/pods/NS/NAME/   lock         held while the supervisor lives; its pid is in it
+//!                          pod.json     the Pod with its status, replaced whole
+//!                          events.json  what happened, as Kubernetes events
+//!                          control      stop, exec
+//!      log/pods/…          what the containers wrote
+//! ```
+//!
+//! There is no daemon: whoever wants to know reads the directory, whoever wants something done asks the socket. When the
+//! lock is free and the status is not final, the supervisor died; its containers died with it, and the reader says so.
+
+mod compose;
+pub mod control;
+pub mod dir;
+pub mod explain;
+mod ground;
+mod instance;
+mod journal;
+pub mod places;
+mod sandbox;
+pub mod start;
+pub mod status;
+mod supervisor;
+
+pub use ground::{all_containers, pod_spec};

@@ -1,0 +1,95 @@
+//! What may be asked of a supervisor: one message, one answer, over the socket `control` in the pod's directory.
+//!
+//! ```text
+//! {"stop": {"graceSeconds": 5}}    ▶  {"done": {}}      then the connection stays open until the supervisor has ended
+//! {"exec": {"container": "web"}}   ▶  {"running": {…}}  + pidfd of its main process, its cgroup, its v1 cgroups' procs
+//!                                  ▶  {"refused": {"why": "container not found (\"web\")"}}
+//! ```
+//!
+//! Only root may ask: what `exec` gives is as much as being in the container.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::sys::{file, socket};
+
+use super::dir::PodDir;
+
+/// The name of the socket.
+pub const SOCKET: &str = "control";
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Request {
+    /// Stop the pod and remove it. None: its own grace; 0: at once. A second request only shortens.
+    #[serde(rename_all = "camelCase")]
+    Stop { grace_seconds: Option<u64> },
+    /// The means to run a further process in a running container.
+    Exec { container: String },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Reply {
+    Done {},
+    /// `spec` is the container's OCI runtime spec; the descriptors come with the message.
+    Running { spec: String },
+    Refused { why: String },
+}
+
+/// Asks the supervisor of a pod. None: there is no supervisor.
+pub fn ask(dir: &PodDir, request: &Request) -> Result<Option<(Reply, Vec<OwnedFd>, OwnedFd)>> {
+    let open = || socket::connect(file::open_dir(dir.path())?, SOCKET);
+    let connection = match open() {
+        Err(error) if error.is(libc::ENOENT) || error.is(libc::ECONNREFUSED) => return Ok(None),
+        connection => connection?,
+    };
+    send(&connection, request, &[])?;
+    match receive::<Reply>(&connection)? {
+        Some((reply, descriptors)) => Ok(Some((reply, descriptors, connection))),
+        None => Ok(None),
+    }
+}
+
+pub fn send<T: Serialize>(connection: impl AsFd, message: &T, descriptors: &[BorrowedFd<'_>]) -> Result<()> {
+    let text = serde_json::to_vec(message).map_err(|e| Error::said(format!("a control message cannot be written: {e}")))?;
+    if text.len() > socket::MESSAGE_LIMIT {
+        return Err(Error::call("sendmsg", SOCKET, libc::EMSGSIZE));
+    }
+    socket::send(connection, &text, descriptors)
+}
+
+/// None: the other side has gone.
+pub fn receive<T: serde::de::DeserializeOwned>(connection: impl AsFd) -> Result<Option<(T, Vec<OwnedFd>)>> {
+    let (bytes, descriptors) = socket::receive(connection)?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let message = serde_json::from_slice(&bytes).map_err(|e| Error::said(format!("a control message makes no sense: {e}")))?;
+    Ok(Some((message, descriptors)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_have_the_documented_shape() {
+        for (request, text) in [(Request::Stop { grace_seconds: Some(5) }, r#"{"stop":{"graceSeconds":5}}"#), (Request::Exec { container: "web".into() }, r#"{"exec":{"container":"web"}}"#)] {
+            assert_eq!(serde_json::to_string(&request).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Request>(text).unwrap(), request);
+        }
+        assert_eq!(serde_json::to_string(&Reply::Done {}).unwrap(), r#"{"done":{}}"#);
+    }
+
+    #[test]
+    fn nonsense_is_an_error_and_a_gone_peer_is_none() {
+        let (a, b) = socket::pair().unwrap();
+        socket::send(&a, b"{\"dance\":{}}", &[]).unwrap();
+        assert!(receive::<Request>(&b).is_err());
+        drop(a);
+        assert!(receive::<Request>(&b).unwrap().is_none());
+    }
+}

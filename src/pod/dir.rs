@@ -1,0 +1,175 @@
+//! A pod's directory: claimed by one supervisor, read by everybody.
+//!
+//! Claiming is taking the lock of the file `lock`. The claim goes over to the forked supervisor with the descriptor, and ends when its
+//! last copy is closed, however that process ends.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::{Event, Pod};
+use rustix::fs::OFlags;
+
+use super::places::Places;
+use crate::error::{Error, Result};
+use crate::sys::file;
+
+/// The directory of one pod; holding one claims nothing.
+#[derive(Debug, Clone)]
+pub struct PodDir {
+    pub namespace: String,
+    pub name: String,
+    path: PathBuf,
+}
+
+/// The right to be the pod's supervisor.
+#[derive(Debug)]
+pub struct Claim {
+    lock: OwnedFd,
+}
+
+/// What can be known of a pod without asking anybody.
+#[derive(Debug, Clone)]
+pub struct Known {
+    pub pod: Pod,
+    /// A supervisor looks after it now.
+    pub supervised: bool,
+}
+
+impl PodDir {
+    pub fn new(places: &Places, namespace: &str, name: &str) -> PodDir {
+        PodDir { namespace: namespace.into(), name: name.into(), path: places.pods().join(namespace).join(name) }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn exists(&self) -> bool {
+        self.path.join("pod.json").exists()
+    }
+
+    /// Makes the directory and claims it. None: somebody else has it.
+    pub fn claim(&self) -> Result<Option<Claim>> {
+        loop {
+            make_dirs(&self.path)?;
+            let lock = match file::open(self.path.join("lock"), OFlags::RDWR | OFlags::CREATE) {
+                // Whoever removed the pod a moment ago took the directory with it.
+                Err(error) if error.is(libc::ENOENT) => continue,
+                lock => lock?,
+            };
+            if !file::try_lock(&lock)? {
+                return Ok(None);
+            }
+            // The lock may be that of a directory that was removed between open and lock.
+            let here = std::fs::metadata(self.path.join("lock")).ok();
+            let ours = file::stat(&lock)?;
+            if here.is_some_and(|here| std::os::unix::fs::MetadataExt::ino(&here) == ours.st_ino) {
+                return Ok(Some(Claim { lock }));
+            }
+        }
+    }
+
+    /// Whether a supervisor holds the claim.
+    pub fn is_supervised(&self) -> bool {
+        match file::open(self.path.join("lock"), OFlags::RDWR) {
+            Ok(lock) => file::is_locked(lock).unwrap_or(false),
+            Err(_) => false,
+        }
+    }
+
+    /// The pid that the supervisor wrote into the lock, for people and tests.
+    pub fn supervisor_pid(&self) -> Option<u32> {
+        std::fs::read_to_string(self.path.join("lock")).ok()?.trim().parse().ok()
+    }
+
+    /// The pod as it was last written; None if there is none.
+    pub fn read(&self) -> Result<Option<Known>> {
+        // In this order: a supervisor that ends in between has written its last word before it let go.
+        let supervised = self.is_supervised();
+        let Some(pod) = read_json::<Pod>(&self.path.join("pod.json"))? else { return Ok(None) };
+        Ok(Some(Known { pod, supervised }))
+    }
+
+    /// Waits until nobody looks after the pod any more: its supervisor has removed what there was to remove.
+    pub fn wait_until_gone(&self) -> Result<()> {
+        match file::open(self.path.join("lock"), OFlags::RDWR) {
+            Err(error) if error.is(libc::ENOENT) => Ok(()),
+            lock => file::lock(lock?),
+        }
+    }
+
+    pub fn write_pod(&self, pod: &Pod) -> Result<()> {
+        write_json(&self.path.join("pod.json"), pod)
+    }
+
+    pub fn events(&self) -> Result<Vec<Event>> {
+        Ok(read_json(&self.path.join("events.json"))?.unwrap_or_default())
+    }
+
+    pub fn write_events(&self, events: &[Event]) -> Result<()> {
+        write_json(&self.path.join("events.json"), &events)
+    }
+
+    /// Removes the directory with all below it. The claim is let go last, by whoever holds it.
+    pub fn remove(&self) -> Result<()> {
+        file::remove_tree(&self.path)?;
+        // The namespace's directory goes when it is empty; ENOTEMPTY is the normal case.
+        let _ = self.path.parent().map(std::fs::remove_dir);
+        Ok(())
+    }
+}
+
+impl Claim {
+    /// Writes our pid into the lock, once we are the supervisor.
+    pub fn sign(&self, dir: &PodDir) -> Result<()> {
+        std::fs::write(dir.path.join("lock"), format!("{}\n", std::process::id())).map_err(|e| Error::io("write", dir.path.join("lock").display(), &e))
+    }
+}
+
+impl AsFd for Claim {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
+    }
+}
+
+/// Every pod that has a directory, by namespace and name.
+pub fn all(places: &Places) -> Result<Vec<PodDir>> {
+    let mut found = Vec::new();
+    for namespace in names(&places.pods())? {
+        for name in names(&places.pods().join(&namespace))? {
+            found.push(PodDir::new(places, &namespace, &name));
+        }
+    }
+    Ok(found)
+}
+
+fn names(dir: &Path) -> Result<Vec<String>> {
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|e| Error::io("open", dir.display(), &e))?,
+    };
+    let mut names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Directories for root alone: below are volumes that anybody in a container may write to, and setuid files of images.
+pub fn make_dirs(path: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| Error::io("mkdir", path.display(), &e))
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let bytes = match std::fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        bytes => bytes.map_err(|e| Error::io("read", path.display(), &e))?,
+    };
+    // Through a Value: Kubernetes' types are compiled for one deserializer only.
+    let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| Error::said(format!("{} is damaged: {e}", path.display())))?;
+    serde_json::from_value(value).map(Some).map_err(|e| Error::said(format!("{} is damaged: {e}", path.display())))
+}
+
+fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<()> {
+    let text = serde_json::to_vec_pretty(value).map_err(|e| Error::said(format!("{}: {e}", path.display())))?;
+    file::write_atomically(path, &text, 0o644)
+}

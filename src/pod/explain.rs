@@ -1,0 +1,68 @@
+//! What a start would do, without doing it: the plan of the pause and of each container, from the same code that starts them.
+
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use oci_spec::runtime::Spec;
+
+use super::compose::Whole;
+use super::dir::PodDir;
+use super::ground::{all_containers, node_memory, pod_spec};
+use super::instance::find_image;
+use super::places::Places;
+use crate::cgroup;
+use crate::container::pause;
+use crate::container::plan::Plan;
+use crate::error::Result;
+use crate::image::Store;
+use crate::network::files::hostname_of;
+
+/// One process of the pod, as it would be started.
+pub struct Explained {
+    pub name: String,
+    /// None for the pause, which is of no image.
+    pub image: Option<String>,
+    pub cgroup: PathBuf,
+    pub plan: Plan,
+    /// None for the pause.
+    pub spec: Option<Spec>,
+}
+
+/// The pause and all containers (or the one that is named), in the order in which they start.
+pub fn explain(places: &Places, pod: &Pod, only: Option<&str>) -> Result<Vec<Explained>> {
+    let metadata = &pod.metadata;
+    let dir = PodDir::new(places, metadata.namespace.as_deref().unwrap_or("default"), metadata.name.as_deref().unwrap_or_default());
+    let hostname = hostname_of(pod)?.kernel;
+    let base = Path::new(&places.cgroup).join(format!("pod{}", metadata.uid.as_deref().unwrap_or("<uid>")));
+    let store = Store::open(places.images())?;
+    let mut all = Vec::new();
+    if only.is_none() {
+        let plan = pause::plan(pod_spec(pod), &hostname, &dir.path().join("root"));
+        all.push(Explained { name: "pause".into(), image: None, cgroup: base.join("pause"), plan, spec: None });
+    }
+    for container in all_containers(pod_spec(pod)).filter(|container| only.is_none_or(|name| name == container.name)) {
+        all.push(explain_container(&store, pod, container, &dir, &base, &hostname).map_err(|e| e.container(&container.name))?);
+    }
+    Ok(all)
+}
+
+fn explain_container(store: &Store, pod: &Pod, container: &Container, dir: &PodDir, base: &Path, hostname: &str) -> Result<Explained> {
+    let image = find_image(store, container)?;
+    let cgroup = base.join(format!("{}-0", container.name));
+    let volumes = |name: &str| crate::volume::source_of(pod_spec(pod), &dir.path().join("volumes"), name);
+    let whole = Whole {
+        pod,
+        container,
+        image: &image,
+        dir: dir.path(),
+        attempt: &dir.path().join("containers").join(&container.name).join("0"),
+        hostname,
+        volumes: &volumes,
+        pause: None,
+        cgroup: &cgroup,
+        limited: cgroup::limits::of_container(pod_spec(pod), container) != cgroup::Limits::default() && cgroup::Hierarchies::detect().is_ok_and(|here| !here.v1().is_empty()),
+        node_memory: node_memory(),
+    };
+    let (spec, plan) = whole.compose()?;
+    Ok(Explained { name: container.name.clone(), image: Some(image.reference.to_string()), cgroup, plan, spec: Some(spec) })
+}

@@ -1,0 +1,139 @@
+//! What of the machine a pod stands on, from before its first container until after its last: cgroups, volumes, shared
+//! memory, device rules. Made whole before the pod is accepted, or not at all.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+
+use super::dir::{PodDir, make_dirs};
+use super::places::Places;
+use crate::cgroup::{self, DeviceProgram, Devices, Hierarchies, Limits, PodCgroup, Unenforced};
+use crate::container::log;
+use crate::error::{Error, Result};
+use crate::image::Store;
+use crate::network::files::{Hostname, hostname_of};
+use crate::network::{Network, PodName};
+use crate::sys::file;
+
+/// How long the kernel may take to empty a cgroup whose processes are dead.
+pub const CGROUP_PATIENCE: Duration = Duration::from_secs(2);
+/// The pod's /dev/shm (containerd's size).
+const SHM_BYTES: u64 = 64 << 20;
+
+pub struct Ground {
+    pub dir: PodDir,
+    pub places: Places,
+    pub store: Store,
+    pub network: Network,
+    pub name: PodName,
+    pub hostname: Hostname,
+    pub cgroup: PodCgroup,
+    pub devices: DeviceProgram,
+    pub logs: PathBuf,
+    pub node_memory: u64,
+}
+
+impl Ground {
+    /// Finds out what this machine has, makes the pod's cgroup and its shared memory. What the manifest asks for and the
+    /// machine cannot enforce is an error, unless `allow_unenforced`; then, as with requests, it comes back as a warning.
+    pub fn prepare(places: &Places, dir: &PodDir, pod: &Pod, allow_unenforced: bool) -> Result<(Ground, Vec<Unenforced>)> {
+        let spec = pod_spec(pod);
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        let hierarchies = Hierarchies::detect()?;
+        let devices = DeviceProgram::load(&Devices::of_containers()).map_err(|e| e.doing("making the device rules"))?;
+        let store = Store::open(&places.images())?;
+        let network = Network::open(&places.run, places.pod_range.parse()?)?;
+        let logs = log::pod_dir(&places.log.join("pods"), &dir.namespace, &dir.name, uid)?;
+        let hostname = hostname_of(pod)?;
+        let limits: Vec<Limits> = all_containers(spec).map(|container| cgroup::limits::of_container(spec, container)).collect();
+        let pod_cgroup = PodCgroup::create(&hierarchies, &places.cgroup, uid, &cgroup::limits::of_pod(spec), &limits)?;
+        let unenforced = pod_cgroup.unenforced().to_vec();
+        if let Some(first) = unenforced.iter().find(|missing| !missing.is_request && !allow_unenforced) {
+            let error = Error::said(format!("{first}; run with --allow-unenforced to go without"));
+            pod_cgroup.remove(CGROUP_PATIENCE);
+            return Err(error);
+        }
+        let name = PodName {
+            namespace: dir.namespace.clone(),
+            name: dir.name.clone(),
+            uid: uid.to_owned(),
+            hostname: hostname.short.clone(),
+            subdomain: spec.subdomain.clone().filter(|subdomain| !subdomain.is_empty()),
+        };
+        let ground = Ground { dir: dir.clone(), places: places.clone(), store, network, name, hostname, cgroup: pod_cgroup, devices, logs, node_memory: node_memory() };
+        if let Err(error) = ground.furnish() {
+            ground.clear();
+            return Err(error);
+        }
+        Ok((ground, unenforced))
+    }
+
+    /// The directories that every start needs, and the shared memory: a tmpfs in our own mount namespace.
+    fn furnish(&self) -> Result<()> {
+        for name in ["root", "containers", "volumes", "shm"] {
+            make_dirs(&self.dir.path().join(name))?;
+        }
+        crate::sys::mount::tmpfs(&self.shm(), Some(SHM_BYTES), 0o1777)
+    }
+
+    /// The directory behind /dev/shm in each container.
+    pub fn shm(&self) -> PathBuf {
+        self.dir.path().join("shm")
+    }
+
+    /// Where root file systems are assembled: one place for all, as each start has its own mount namespace.
+    pub fn root(&self) -> PathBuf {
+        self.dir.path().join("root")
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// What one start of a container keeps on disk: what it writes, its spec, its last words.
+    pub fn attempt(&self, container: &str, attempt: u32) -> PathBuf {
+        self.dir.path().join("containers").join(container).join(attempt.to_string())
+    }
+
+    /// Kills whatever is left of the pod and removes what was made of the machine. Collects errors and goes on.
+    pub fn clear(self) -> Vec<Error> {
+        let mut errors = self.cgroup.remove(CGROUP_PATIENCE);
+        let shm = self.dir.path().join("shm");
+        errors.extend(crate::sys::mount::unmount(&shm).err());
+        errors
+    }
+}
+
+/// Removes what a pod keeps on disk beside its object: everything but pod.json, events.json and the logs.
+pub fn clear_directory(dir: &Path) -> Vec<Error> {
+    ["root", "containers", "volumes", "shm", "control", "etc-hosts", "hostname", "resolv.conf"]
+        .iter()
+        .filter_map(|name| {
+            let path = dir.join(name);
+            if path.is_dir() { file::remove_tree(&path) } else { std::fs::remove_file(&path).or_else(ignore_missing).map_err(|e| Error::io("unlink", path.display(), &e)) }.err()
+        })
+        .collect()
+}
+
+fn ignore_missing(error: std::io::Error) -> std::io::Result<()> {
+    if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+/// A validated pod has a spec.
+pub fn pod_spec(pod: &Pod) -> &PodSpec {
+    static NONE: std::sync::LazyLock<PodSpec> = std::sync::LazyLock::new(PodSpec::default);
+    pod.spec.as_ref().unwrap_or(&NONE)
+}
+
+/// Inits first, as the engine counts them.
+pub fn all_containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
+    spec.init_containers.iter().flatten().chain(&spec.containers)
+}
+
+/// Bytes of memory of this machine; 0 if it cannot be told.
+pub fn node_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")).and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}

@@ -1,0 +1,243 @@
+//! One start of one container: image, user, mounts, cgroup, plan, process; its output until it ends; its last words.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, Pod};
+use rustix::fs::OFlags;
+
+use super::compose::{self, Whole};
+use super::dir::make_dirs;
+use super::ground::{CGROUP_PATIENCE, Ground, pod_spec};
+use super::sandbox::{Sandbox, hostname};
+use crate::volume::Volumes;
+use crate::cgroup::{self, Cgroup, Unenforced};
+use crate::container::launch::launch;
+use crate::container::log::{self, LogFile, Records, Stream};
+use crate::container::plan::Plan;
+use crate::container::step::Hands;
+use crate::error::{Error, Result};
+use crate::image::{Image, Reference, Store};
+use crate::lifecycle::{Ended, FailedAt, Failure, Ids};
+use crate::sys::process::{self, Child, Exit};
+use crate::sys::{file, mount, socket, tty};
+
+/// A container's main process, and what it writes.
+pub struct Instance {
+    pub child: Child,
+    pub cgroup: Cgroup,
+    /// What is left to read; an ended stream is gone.
+    pub outputs: Vec<(Stream, OwnedFd)>,
+    pub log: LogFile,
+    pub log_path: PathBuf,
+    /// The image's STOPSIGNAL, else SIGTERM.
+    pub stop_signal: i32,
+    directory: PathBuf,
+    /// As long as it is open, nobody removes the image's layers.
+    _image: OwnedFd,
+}
+
+/// The most that is read from one stream before the others get their turn.
+const TURN: usize = 64 * 1024;
+/// §24.
+const MESSAGE_BYTES: u64 = 4096;
+const LOG_MESSAGE_LINES: u64 = 80;
+const LOG_MESSAGE_BYTES: usize = 2048;
+
+/// Finds the image of a container, by its pull policy. Pulling has its place here: an absent image is asked for from its registry,
+/// unless the policy is Never.
+pub fn find_image(store: &Store, container: &Container) -> Result<Image> {
+    let name = container.image.as_deref().unwrap_or_default();
+    let reference = Reference::parse(name).map_err(|e| e.reason("InvalidImageName"))?;
+    if let Some(image) = store.find(&reference)? {
+        return Ok(image);
+    }
+    if container.image_pull_policy.as_deref() == Some("Never") {
+        return Err(Error::said(format!("Container image {name:?} is not present with pull policy of Never")).reason("ErrImageNeverPull"));
+    }
+    Err(Error::said(format!("failed to pull image {name:?}: it is not in the store, and this minipod does not pull from registries; bring it in with `minipod image import`")).reason("ErrImagePull"))
+}
+
+/// Starts a container. `attempt` is its restart count and names its log.
+pub fn start(ground: &Ground, sandbox: &Sandbox, volumes: &Volumes, pod: &Pod, container: &Container, attempt: u32) -> std::result::Result<(Instance, Ids, Vec<Unenforced>), (Failure, Ids)> {
+    let mut ids = Ids::default();
+    prepare(ground, sandbox, volumes, pod, container, attempt, &mut ids).map(|(instance, unenforced)| (instance, ids.clone(), unenforced)).map_err(|error| (failure_of(&error), ids))
+}
+
+/// Where a failed start failed is told by its reason (§10).
+fn failure_of(error: &Error) -> Failure {
+    let reason = error.reason.unwrap_or("RunContainerError");
+    let at = match reason {
+        "ErrImagePull" | "ErrImageNeverPull" | "InvalidImageName" | "ImageInspectError" => FailedAt::Image,
+        "CreateContainerConfigError" | "CreateContainerError" => FailedAt::Config,
+        _ => FailedAt::Run,
+    };
+    Failure { at, reason: reason.to_owned(), message: error.to_string() }
+}
+
+fn prepare(ground: &Ground, sandbox: &Sandbox, volumes: &Volumes, pod: &Pod, container: &Container, attempt: u32, ids: &mut Ids) -> Result<(Instance, Vec<Unenforced>)> {
+    let image = find_image(&ground.store, container)?;
+    let hold = ground.store.hold(&image)?;
+    *ids = Ids { image: image.reference.to_string(), image_id: image.image_id(), container_id: format!("minipod://{}", random_id()?) };
+    let pod_spec = pod_spec(pod);
+    let directory = ground.attempt(&container.name, attempt);
+    furnish(&directory)?;
+
+    let limits = cgroup::limits::of_container(pod_spec, container);
+    let (own_cgroup, unenforced) = ground.cgroup.container(&container.name, attempt, &limits)?;
+    let launched = (|| {
+        ground.devices.attach(own_cgroup.dir())?;
+        let join_files = own_cgroup.join_files()?;
+        let whole = Whole {
+            pod,
+            container,
+            image: &image,
+            dir: ground.dir.path(),
+            attempt: &directory,
+            hostname: &hostname(ground, pod),
+            volumes: &|name| volumes.source(name).map(Path::to_owned),
+            pause: Some(sandbox.pause.pid),
+            cgroup: own_cgroup.path(),
+            limited: !join_files.is_empty(),
+            node_memory: ground.node_memory,
+        };
+        let (spec, plan) = whole.compose()?;
+        let spec_path = directory.join("config.json");
+        let text = serde_json::to_vec(&spec).map_err(|e| Error::said(format!("{}: {e}", spec_path.display())))?;
+        file::write_atomically(&spec_path, &text, 0o600)?;
+        launch_with_output(&plan, sandbox, &own_cgroup, &join_files, container.tty == Some(true))
+    })();
+    let (child, outputs) = match launched {
+        Ok(launched) => launched,
+        Err(error) => {
+            own_cgroup.remove(CGROUP_PATIENCE);
+            return Err(error);
+        }
+    };
+    let log_path = log::file(&ground.logs, &container.name, attempt)?;
+    let log = LogFile::open(&log_path)?;
+    let stop_signal = image.stop_signal.as_deref().and_then(process::signal_number).unwrap_or(libc::SIGTERM);
+    Ok((Instance { child, cgroup: own_cgroup, outputs, log, log_path, stop_signal, directory, _image: hold }, unenforced))
+}
+
+/// Makes what one start needs on disk, empty.
+fn furnish(attempt: &Path) -> Result<()> {
+    file::remove_tree(attempt)?;
+    make_dirs(&attempt.join(compose::UPPER))?;
+    make_dirs(&attempt.join(compose::WORK))?;
+    // The root directory of the container is the upper directory itself, and everybody in it may enter it.
+    file::set_mode(attempt.join(compose::UPPER), 0o755)?;
+    let message = attempt.join(compose::MESSAGE);
+    std::fs::write(&message, "").map_err(|e| Error::io("open", message.display(), &e))?;
+    file::set_mode(&message, 0o666)
+}
+
+/// 64 hexadecimal digits, as every runtime's ids.
+fn random_id() -> Result<String> {
+    Ok(process::random_bytes::<32>()?.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// stdin is /dev/null; stdout and stderr are a pipe each, or one terminal.
+fn launch_with_output(plan: &Plan, sandbox: &Sandbox, cgroup: &Cgroup, limits: &[OwnedFd], terminal: bool) -> Result<(Child, Vec<(Stream, OwnedFd)>)> {
+    let null = file::open("/dev/null", OFlags::RDONLY)?;
+    let hands = Hands { holder: Some(sandbox.pause.as_fd()), limits, ..Default::default() };
+    let (child, outputs) = if terminal {
+        let (ours, theirs) = socket::pair()?;
+        let child = launch(plan, &Hands { terminal: Some(theirs.as_fd()), ..hands }, Some(cgroup.dir()))?;
+        let end = socket::receive(&ours)?.1.pop().ok_or_else(|| Error::said("the container's terminal did not arrive"))?;
+        (child, vec![(Stream::Stdout, end)])
+    } else {
+        let ((out, out_in), (err, err_in)) = (process::pipe()?, process::pipe()?);
+        let child = launch(plan, &Hands { streams: Some([null.as_fd(), out_in.as_fd(), err_in.as_fd()]), ..hands }, Some(cgroup.dir()))?;
+        (child, vec![(Stream::Stdout, out), (Stream::Stderr, err)])
+    };
+    outputs.iter().try_for_each(|(_, output)| process::set_nonblocking(output))?;
+    Ok((child, outputs))
+}
+
+impl Instance {
+    /// Reads what a stream has for one turn and logs it. False: the stream has ended and is gone.
+    pub fn pump(&mut self, stream: Stream, now: Timestamp) -> Result<bool> {
+        let Some(at) = self.outputs.iter().position(|(of, _)| *of == stream) else { return Ok(false) };
+        let mut buffer = [0; TURN];
+        match tty::read(&self.outputs[at].1, &mut buffer) {
+            Ok(0) => {
+                self.outputs.remove(at);
+                self.log.end(stream, now).map(|()| false)
+            }
+            Ok(n) => self.log.take(stream, &buffer[..n], now).map(|()| true),
+            Err(error) if error.is(libc::EAGAIN) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The main process has ended: ends whatever is left of the container, logs the rest of its output, and tells its end in
+    /// Kubernetes' words. The error, if any, is of the log: the end is told all the same.
+    pub fn finish(mut self, container: &Container, exit: Exit, now: Timestamp) -> (Ended, Vec<Error>) {
+        let mut errors = Vec::new();
+        let oom = self.cgroup.oom_kills().unwrap_or(0) > 0;
+        errors.extend(self.cgroup.kill().err());
+        errors.extend(self.drain(now).err());
+        let code = exit.code();
+        let reason = match (oom, code) {
+            (true, _) => "OOMKilled",
+            (false, 0) => "Completed",
+            (false, _) => "Error",
+        };
+        let message = self.last_words(container, code != 0);
+        errors.extend(self.cgroup.remove(CGROUP_PATIENCE));
+        // What it wrote to its root is lost with it; the next start begins with the image again.
+        errors.extend(file::remove_tree(&self.directory).err());
+        (Ended { code, signal: None, reason: reason.into(), message }, errors)
+    }
+
+    /// The container's OCI runtime spec, as it was started.
+    pub fn spec(&self) -> Result<String> {
+        let path = self.directory.join("config.json");
+        std::fs::read_to_string(&path).map_err(|e| Error::io("read", path.display(), &e))
+    }
+
+    /// Reads what the pipes still hold. A process outside the container that got hold of a pipe does not keep us: what is not there now
+    /// is not waited for.
+    fn drain(&mut self, now: Timestamp) -> Result<()> {
+        let mut buffer = [0; TURN];
+        for (stream, output) in std::mem::take(&mut self.outputs) {
+            while let Ok(n @ 1..) = tty::read(&output, &mut buffer) {
+                self.log.take(stream, &buffer[..n], now)?;
+            }
+            self.log.end(stream, now)?;
+        }
+        Ok(())
+    }
+
+    /// §24: the end of the termination message file; with FallbackToLogsOnError, of the log.
+    fn last_words(&self, container: &Container, failed: bool) -> String {
+        let said = file::read_tail(self.directory.join(compose::MESSAGE), MESSAGE_BYTES).unwrap_or_default();
+        if !said.is_empty() || !failed || container.termination_message_policy.as_deref() != Some("FallbackToLogsOnError") {
+            return String::from_utf8_lossy(&said).into_owned();
+        }
+        last_lines(&self.log_path).unwrap_or_default()
+    }
+}
+
+/// The text of the last lines of a log, as much as a termination message may take.
+fn last_lines(path: &Path) -> Result<String> {
+    let mut records = Records::open(path)?;
+    records.seek_tail(LOG_MESSAGE_LINES)?;
+    let mut text = Vec::new();
+    while let Some(record) = records.next(true)? {
+        text.extend_from_slice(record.content);
+        if !record.partial {
+            text.push(b'\n');
+        }
+    }
+    let start = text.len().saturating_sub(LOG_MESSAGE_BYTES);
+    Ok(String::from_utf8_lossy(&text[start..]).into_owned())
+}
+
+/// Makes the supervisor's mount namespace: what it mounts is seen by its containers and by nobody else.
+pub fn leave_host() -> Result<()> {
+    process::unshare(process::Namespaces::MOUNT)?;
+    mount::leave_host_propagation()
+}

@@ -1,0 +1,46 @@
+//! Where minipod keeps what, by the Filesystem Hierarchy Standard; all below one directory with `--root`.
+
+use std::path::{Path, PathBuf};
+
+/// The three trees, and the name below which cgroups are made.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// Outlives a reboot: the image store, the pods.
+    pub lib: PathBuf,
+    /// Does not: address leases.
+    pub run: PathBuf,
+    /// The containers' output.
+    pub log: PathBuf,
+    /// A directory of this name in each cgroup hierarchy.
+    pub cgroup: String,
+    /// The addresses that pods get, as CIDR.
+    pub pod_range: String,
+}
+
+impl Places {
+    /// `/var/lib/minipod`, `/run/minipod` and `/var/log/minipod`, or `lib`, `run` and `log` below `root`.
+    pub fn new(root: Option<&Path>, cgroup: String, pod_range: String) -> Places {
+        let [lib, run, log] = match root {
+            Some(root) => ["lib", "run", "log"].map(|name| root.join(name)),
+            None => ["/var/lib/minipod", "/run/minipod", "/var/log/minipod"].map(PathBuf::from),
+        };
+        Places { lib, run, log, cgroup, pod_range }
+    }
+
+    pub fn images(&self) -> PathBuf {
+        self.lib.join("images")
+    }
+
+    pub fn pods(&self) -> PathBuf {
+        self.lib.join("pods")
+    }
+
+    pub fn network(&self) -> PathBuf {
+        self.run.join("network")
+    }
+
+    /// The kubelet's layout: `NS_NAME_UID/CONTAINER/N.log`.
+    pub fn logs(&self, namespace: &str, name: &str, uid: &str) -> PathBuf {
+        self.log.join("pods").join(format!("{namespace}_{name}_{uid}"))
+    }
+}

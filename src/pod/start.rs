@@ -1,0 +1,205 @@
+//! From a manifest to a supervised pod, and back to nothing.
+//!
+//! ```text
+//! caller: claim the directory ─fork─▶ supervisor: session, mount namespace, ground, socket, first status
+//!    ◀──────────── accepted, or refused with the reason and nothing left ─────────────┘
+//! ```
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, OwnedFd};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use rustix::fs::OFlags;
+
+use super::control::{self, Reply, Request};
+use super::dir::{Claim, PodDir};
+use super::ground::{CGROUP_PATIENCE, Ground, all_containers, pod_spec};
+use super::instance::{find_image, leave_host};
+use super::places::Places;
+use super::status;
+use super::supervisor::Supervisor;
+use crate::cgroup::{self, Hierarchies};
+use crate::container::log;
+use crate::error::{Error, Result};
+use crate::image::Store;
+use crate::network::Network;
+use crate::sys::{file, process, socket};
+
+/// What the command line may say about how a pod is run.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Go on, with a warning, where the machine cannot enforce a limit.
+    pub allow_unenforced: bool,
+    /// The longest back-off (KEP 5593), in milliseconds.
+    pub max_backoff_ms: Option<u64>,
+    /// The pod lives as long as the owner's end of the returned socket is open.
+    pub foreground: bool,
+}
+
+/// A pod that was accepted.
+pub struct Started {
+    pub dir: PodDir,
+    pub pod: Pod,
+    /// With `foreground`: closing it stops and removes the pod; a message comes when the pod has ended.
+    pub owner: Option<OwnedFd>,
+}
+
+/// Why a pod was not started.
+#[derive(Debug)]
+pub enum Refusal {
+    /// A pod of this name is there.
+    AlreadyExists(Box<Pod>),
+    Failed(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Refusal {
+        Refusal::Failed(error)
+    }
+}
+
+/// Accepts a valid pod and starts its supervisor. What a dead supervisor of the same name left is cleaned up first.
+pub fn start(places: &Places, mut pod: Pod, options: &Options) -> std::result::Result<Started, Refusal> {
+    identify(&mut pod)?;
+    let dir = PodDir::new(places, pod.metadata.namespace.as_deref().unwrap_or("default"), pod.metadata.name.as_deref().unwrap_or_default());
+    let Some(mut claim) = dir.claim()? else {
+        let known = dir.read()?.map(|known| known.pod).unwrap_or_default();
+        return Err(Refusal::AlreadyExists(Box::new(known)));
+    };
+    if let Some(known) = dir.read()? {
+        if status::is_finished(&known.pod) {
+            return Err(Refusal::AlreadyExists(Box::new(known.pod)));
+        }
+        clear_leftovers(places, &dir, &known.pod)?;
+        drop(claim);
+        claim = dir.claim()?.ok_or_else(|| Error::said(format!("pod {:?} was taken by another run", dir.name)))?;
+    }
+    let (ours, theirs) = socket::pair()?;
+    let supervisor = {
+        let (places, dir, pod, options) = (places.clone(), dir.clone(), pod.clone(), options.clone());
+        process::fork(move || supervise(&places, &dir, pod, claim, theirs, &options))?
+    };
+    match control::receive::<Reply>(&ours)? {
+        Some((Reply::Done {}, _)) => Ok(Started { dir, pod, owner: options.foreground.then_some(ours) }),
+        Some((Reply::Refused { why }, _)) => {
+            supervisor.wait()?;
+            Err(Error::said(why).into())
+        }
+        _ => {
+            let exit = supervisor.wait()?;
+            Err(Error::said(format!("the supervisor ended before it had accepted the pod, with code {}", exit.code())).into())
+        }
+    }
+}
+
+/// Whether all of a pod's images are there, so that a person who waits learns it before anything starts.
+pub fn check_images(store: &Store, pod: &Pod) -> Result<()> {
+    all_containers(pod_spec(pod)).try_for_each(|container| find_image(store, container).map(drop).map_err(|e| e.container(&container.name)))
+}
+
+/// What the API server gives an object: uid, creation time, a name of its own for generateName.
+fn identify(pod: &mut Pod) -> Result<()> {
+    let mut bytes = process::random_bytes::<16>()?;
+    // RFC 9562: version 4, variant 10.
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    pod.metadata.uid = Some(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]));
+    let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
+    pod.metadata.creation_timestamp = Some(Time(now));
+    pod.metadata.generation = Some(1);
+    if pod.metadata.name.is_none() {
+        // apimachinery's names/generate.go: no vowels, nothing that looks like something else.
+        const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+        let suffix: String = process::random_bytes::<5>()?.iter().map(|byte| LETTERS[usize::from(*byte) % LETTERS.len()] as char).collect();
+        pod.metadata.name = Some(format!("{}{suffix}", pod.metadata.generate_name.as_deref().unwrap_or_default()));
+    }
+    Ok(())
+}
+
+/// The supervisor's process, from its first moment.
+fn supervise(places: &Places, dir: &PodDir, pod: Pod, claim: Claim, caller: OwnedFd, options: &Options) -> Result<Infallible> {
+    process::close_others(&[claim.as_fd(), caller.as_fd()]);
+    match prepare(places, dir, pod, claim, &caller, options) {
+        Ok(supervisor) => {
+            let answered = control::send(&caller, &Reply::Done {}, &[]);
+            // A caller that was killed meanwhile owns nothing any more; a foreground pod ends by itself when it looks.
+            let _ = answered;
+            drop(caller);
+            supervisor.run();
+            process::exit_now(0)
+        }
+        Err(error) => {
+            let why = match error.hint() {
+                Some(hint) => format!("{error}\nhint: {hint}"),
+                None => error.to_string(),
+            };
+            // Before the answer: when the caller hears it, nothing is left.
+            let _ = dir.remove();
+            control::send(&caller, &Reply::Refused { why }, &[])?;
+            process::exit_now(1)
+        }
+    }
+}
+
+fn prepare(places: &Places, dir: &PodDir, pod: Pod, claim: Claim, caller: &OwnedFd, options: &Options) -> Result<Supervisor> {
+    process::set_name(c"minipod");
+    process::new_session()?;
+    claim.sign(dir)?;
+    take_streams(dir)?;
+    leave_host()?;
+    let (ground, unenforced) = Ground::prepare(places, dir, &pod, options.allow_unenforced)?;
+    let owner = options.foreground.then(|| file::duplicate(caller)).transpose()?;
+    let mut supervisor = Supervisor::new(ground, pod, claim, owner, options.max_backoff_ms)?;
+    unenforced.iter().for_each(|missing| supervisor.warn("Unenforced", &missing.to_string()));
+    supervisor.accept()?;
+    Ok(supervisor)
+}
+
+/// The caller's terminal is not ours: whoever waits for the end of its output would wait for us.
+fn take_streams(dir: &PodDir) -> Result<()> {
+    let null = file::open("/dev/null", OFlags::RDWR)?;
+    let log = file::open(dir.path().join("supervisor.log"), OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND)?;
+    process::place_descriptor(&null, 0)?;
+    process::place_descriptor(&null, 1)?;
+    process::place_descriptor(&log, 2)
+}
+
+/// Asks for a pod to be stopped and removed, and waits until it is, if `wait`. None: there is no such pod.
+pub fn delete(places: &Places, dir: &PodDir, grace_seconds: Option<u64>, wait: bool) -> Result<Option<()>> {
+    match control::ask(dir, &Request::Stop { grace_seconds })? {
+        Some((Reply::Refused { why }, ..)) => return Err(Error::said(why)),
+        Some((_, _, connection)) => {
+            // It closes when the supervisor has ended.
+            if wait { while matches!(control::receive::<Reply>(&connection), Ok(Some(_))) {} }
+            return Ok(Some(()));
+        }
+        None => {}
+    }
+    // Nobody looks after it: it has finished, or its supervisor died.
+    if dir.read()?.is_none() {
+        return Ok(None);
+    }
+    let Some(_claim) = dir.claim()? else {
+        return Err(Error::said(format!("pod {:?} is just being started or stopped; try again", dir.name)));
+    };
+    if let Some(known) = dir.read()? {
+        clear_leftovers(places, dir, &known.pod)?;
+    }
+    Ok(Some(()))
+}
+
+/// Removes what is left of a pod that nobody looks after: processes, cgroups, address, logs, directory.
+fn clear_leftovers(places: &Places, dir: &PodDir, pod: &Pod) -> Result<()> {
+    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    let mut errors = cgroup::clear_pod(&Hierarchies::detect()?, &places.cgroup, uid, CGROUP_PATIENCE);
+    let network = Network::open(&places.run, places.pod_range.parse()?)?;
+    let alive = |name: &crate::network::PodName| name.uid != uid && PodDir::new(places, &name.namespace, &name.name).is_supervised();
+    errors.extend(network.reclaim(&alive).err());
+    let logs = log::pod_dir(&places.log.join("pods"), &dir.namespace, &dir.name, uid)?;
+    errors.extend(file::remove_tree(&logs).err());
+    errors.extend(dir.remove().err());
+    errors.into_iter().next().map_or(Ok(()), |first| Err(first.doing(format!("cleaning up what is left of pod {}", dir.name))))
+}

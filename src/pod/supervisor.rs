@@ -1,0 +1,486 @@
+//! The loop: wait, observe, decide, act. One thread, one process for each pod.
+//!
+//! ```text
+//!        ┌──────────────── decide(spec, facts, now) ◀───────────────┐
+//!        ▼ actions                                        facts     │
+//!     perform ── event ──▶ observe ────────────────────────┘        │
+//!        │ none left: publish the status                            │
+//!        ▼                                                          │
+//!      wait for a descriptor, or until `wake` ── event ──▶ observe ─┘
+//! ```
+//!
+//! What to do is decided by `lifecycle`, which is pure; here it is done, and what happens is told back. Nothing here remembers a
+//! "current step": the facts are the state.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+
+use super::control::{self, Reply, Request};
+use super::dir::Claim;
+use super::ground::{self, Ground, all_containers, pod_spec};
+use super::instance::{self, Instance};
+use super::journal::{Journal, Kind};
+use super::sandbox::Sandbox;
+use crate::container::log::Stream;
+use crate::error::{Error, Result};
+use crate::lifecycle::{self, Action, At, C, Event, Facts, FailedAt, Notice, SandboxState, Spec};
+use crate::network::Names;
+use crate::sys::poll::Poll;
+use crate::volume::Volumes;
+use crate::sys::{process, socket};
+
+/// Where an event of the poll set comes from; packed into its token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Listener,
+    Owner,
+    Pause,
+    Dns,
+    Client(usize),
+    Exit(C),
+    Output(C, Stream),
+}
+
+pub struct Supervisor {
+    ground: Ground,
+    pod: Pod,
+    spec: Spec,
+    facts: Facts,
+    names: Names,
+    volumes: Option<Volumes>,
+    sandbox: Option<Sandbox>,
+    instances: Vec<Option<Instance>>,
+    journal: Journal,
+    poll: Poll,
+    listener: OwnedFd,
+    owner: Option<OwnedFd>,
+    clients: Vec<Option<OwnedFd>>,
+    /// Somebody asked for the pod to be gone, not only to end.
+    removed_at_end: bool,
+    _claim: Claim,
+}
+
+impl Supervisor {
+    /// Takes over a prepared pod, in a process of its own.
+    pub fn new(ground: Ground, pod: Pod, claim: Claim, owner: Option<OwnedFd>, max_backoff_ms: Option<u64>) -> Result<Supervisor> {
+        let mut spec = Spec::of(&pod);
+        spec.max_backoff_ms = max_backoff_ms.unwrap_or(spec.max_backoff_ms);
+        let directory = crate::sys::file::open_dir(ground.dir.path())?;
+        let listener = socket::listen(&directory, control::SOCKET)?;
+        let poll = Poll::new()?;
+        poll.add(&listener, Source::Listener.token())?;
+        if let Some(owner) = &owner {
+            poll.add(owner, Source::Owner.token())?;
+        }
+        let facts = Facts::new(&spec, now());
+        let name = &ground.dir;
+        let journal = Journal::new(&name.namespace, &name.name, &spec.uid);
+        let names = ground.network.names();
+        let instances = spec.all().map(|_| None).collect();
+        Ok(Supervisor { ground, pod, spec, facts, names, volumes: None, sandbox: None, instances, journal, poll, listener, owner, clients: Vec::new(), removed_at_end: false, _claim: claim })
+    }
+
+    /// Records something that the pod's owner should know before its first container starts.
+    pub fn warn(&mut self, reason: &str, message: &str) {
+        self.journal.tell(Kind::Warning, reason, None, message, Timestamp::now());
+    }
+
+    /// Writes the pod's first status: it is accepted.
+    pub fn accept(&mut self) -> Result<()> {
+        self.publish()
+    }
+
+    /// Looks after the pod until nothing of it runs and nothing will; then leaves, or waits for its owner to leave, and cleans up.
+    pub fn run(mut self) {
+        while self.facts.finished.is_none() {
+            let (actions, wake) = lifecycle::decide(&self.spec, &self.facts, now().mono);
+            let idle = actions.is_empty();
+            for action in actions {
+                let event = self.perform(action);
+                self.observe(event);
+            }
+            // What is shown is shown at once, also between two starts; only then is there time to wait.
+            self.publish_or_complain();
+            if idle {
+                self.wait(wake);
+            }
+        }
+        self.end();
+    }
+
+    fn observe(&mut self, event: Event) {
+        lifecycle::observe(&self.spec, &mut self.facts, event, now());
+    }
+
+    /// Does one thing, and tells what came of it.
+    fn perform(&mut self, action: Action) -> Event {
+        match action {
+            Action::StartSandbox { .. } => self.start_sandbox(),
+            Action::StopSandbox => self.stop_sandbox(),
+            Action::Start { c, restart } => self.start(c, restart),
+            Action::Abort(c) => Event::Aborted(c),
+            // The manifest reader refuses hooks until there is something that runs them.
+            Action::PreStop(c) => Event::HookDone(c, lifecycle::Hook::PreStop, Ok(())),
+            Action::Term(c) => self.signal(c, Event::TermSent(c)),
+            Action::Kill(c) => self.kill(c),
+            Action::Tell { c, notice, message } => self.tell(c, notice, &message),
+            Action::Reset => Event::ResetDone,
+            Action::Finish(phase) => self.finish(phase),
+        }
+    }
+
+    fn start_sandbox(&mut self) -> Event {
+        let started = self.set_up_volumes().and_then(|()| Sandbox::start(&self.ground, &self.pod, &mut self.journal, Timestamp::now()));
+        match started {
+            Ok(sandbox) => {
+                let ips = sandbox.ips();
+                let watched = self.poll.add(&sandbox.pause, Source::Pause.token()).and_then(|()| match &sandbox.dns {
+                    Some(dns) => self.poll.add(dns, Source::Dns.token()),
+                    None => Ok(()),
+                });
+                self.sandbox = Some(sandbox);
+                self.complain_of(watched.err());
+                Event::SandboxReady { ips }
+            }
+            Err(error) => {
+                let reason = error.reason.unwrap_or("FailedCreatePodSandBox");
+                let message = if reason == "FailedMount" { error.to_string() } else { format!("Failed to create pod sandbox: {error}") };
+                self.journal.tell(Kind::Warning, reason, None, &message, Timestamp::now());
+                Event::SandboxFailed { reason: reason.into(), message }
+            }
+        }
+    }
+
+    /// All volumes are there before the sandbox, and stay until the pod is gone (§20).
+    fn set_up_volumes(&mut self) -> Result<()> {
+        if self.volumes.is_none() {
+            let spec = pod_spec(&self.pod);
+            let memory = crate::cgroup::limits::of_pod(spec).memory_bytes;
+            self.volumes = Some(Volumes::set_up(spec, &self.ground.file("volumes"), memory.or(Some(self.ground.node_memory)))?);
+        }
+        Ok(())
+    }
+
+    fn stop_sandbox(&mut self) -> Event {
+        if self.facts.stop.is_none() && matches!(self.facts.sandbox.state, SandboxState::Dead { .. }) {
+            self.journal.tell(Kind::Normal, "SandboxChanged", None, "Pod sandbox changed, it will be killed and re-created.", Timestamp::now());
+        }
+        if let Some(sandbox) = self.sandbox.take() {
+            let errors = sandbox.stop(&self.ground);
+            self.complain_of(errors);
+        }
+        Event::SandboxGone
+    }
+
+    fn start(&mut self, c: C, restart: u32) -> Event {
+        let name = (self.spec.role(c), self.spec.container(c).name.clone());
+        let (Some(sandbox), Some(volumes)) = (&self.sandbox, &self.volumes) else {
+            let failure = lifecycle::Failure { at: FailedAt::Config, reason: "CreateContainerError".into(), message: "the pod has no sandbox".into() };
+            return Event::StartFailed(c, failure);
+        };
+        let container = container_of(&self.pod, c);
+        let started = instance::start(&self.ground, sandbox, volumes, &self.pod, container, restart);
+        let image = container.image.clone().unwrap_or_default();
+        let mut tell = |kind, reason, message: &str| self.journal.tell(kind, reason, Some((name.0, &name.1)), message, Timestamp::now());
+        if !matches!(&started, Err((failure, _)) if failure.at == FailedAt::Image) {
+            tell(Kind::Normal, "Pulled", &format!("Container image {image:?} already present on machine and can be accessed by the pod"));
+        }
+        match started {
+            Ok((instance, ids, unenforced)) => {
+                tell(Kind::Normal, "Created", "Container created");
+                tell(Kind::Normal, "Started", "Container started");
+                unenforced.iter().for_each(|missing| tell(Kind::Warning, "Unenforced", &missing.to_string()));
+                let watched = self.watch(c, &instance);
+                self.instances[c.0] = Some(instance);
+                self.complain_of(watched.err());
+                Event::Spawned(c, ids)
+            }
+            Err((failure, _)) => {
+                match failure.at {
+                    FailedAt::Run => tell(Kind::Normal, "Created", "Container created"),
+                    FailedAt::Image if failure.reason == "InvalidImageName" => tell(Kind::Warning, "InspectFailed", &failure.message),
+                    FailedAt::Image if failure.reason == "ErrImageNeverPull" => tell(Kind::Warning, "ErrImageNeverPull", &failure.message),
+                    FailedAt::Image => tell(Kind::Warning, "Failed", &format!("Failed to pull image {image:?}: {}", failure.message)),
+                    FailedAt::Config => {}
+                }
+                let message = if failure.at == FailedAt::Image { failure.reason.clone() } else { failure.message.clone() };
+                tell(Kind::Warning, "Failed", &format!("Error: {message}"));
+                Event::StartFailed(c, failure)
+            }
+        }
+    }
+
+    fn watch(&self, c: C, instance: &Instance) -> Result<()> {
+        self.poll.add(&instance.child, Source::Exit(c).token())?;
+        instance.outputs.iter().try_for_each(|(stream, output)| self.poll.add(output, Source::Output(c, *stream).token()))
+    }
+
+    fn signal(&mut self, c: C, event: Event) -> Event {
+        if let Some(instance) = &self.instances[c.0] {
+            let sent = instance.child.signal(instance.stop_signal);
+            self.complain_of(sent.err());
+        }
+        event
+    }
+
+    /// All of the container, not its main process alone: a shared PID namespace would keep the others.
+    fn kill(&mut self, c: C) -> Event {
+        if let Some(instance) = &self.instances[c.0] {
+            let killed = instance.cgroup.kill().and_then(|()| instance.child.signal(libc::SIGKILL));
+            self.complain_of(killed.err());
+        }
+        Event::KillSent(c)
+    }
+
+    fn tell(&mut self, c: C, notice: Notice, message: &str) -> Event {
+        let name = (self.spec.role(c), self.spec.container(c).name.as_str());
+        let (kind, reason) = match notice {
+            Notice::Killing => (Kind::Normal, "Killing"),
+            Notice::BackOff => (Kind::Warning, "BackOff"),
+        };
+        self.journal.tell(kind, reason, Some(name), message, Timestamp::now());
+        Event::Told(c, notice)
+    }
+
+    /// Nothing runs any more: the sandbox goes, then the last phase is told.
+    fn finish(&mut self, phase: lifecycle::Phase) -> Event {
+        self.stop_sandbox();
+        Event::Finished(phase)
+    }
+
+    /// Waits until something happens or `wake` is reached, and observes it.
+    fn wait(&mut self, wake: Option<u64>) {
+        let dns = self.sandbox.as_ref().and_then(|sandbox| sandbox.dns.as_ref()).and_then(|dns| dns.deadline());
+        let until = [wake, dns].into_iter().flatten().min();
+        if until.is_none_or(|until| until > now().mono + TRIM_AFTER) {
+            self.trim();
+        }
+        // Rounded up: waking early would find nothing due and spin.
+        let ready = self.poll.wait(until.map(|until| until.saturating_sub(now().mono) + 1));
+        match ready {
+            Ok(tokens) => tokens.into_iter().filter_map(Source::of).for_each(|source| self.handle(source)),
+            Err(error) => self.complain_of(Some(error)),
+        }
+        self.serve_dns();
+    }
+
+    /// Before a long wait nothing of what starting needed is kept in memory.
+    fn trim(&mut self) {
+        match self.poll.wait(Some(TRIM_AFTER)) {
+            Ok(tokens) if tokens.is_empty() => process::trim_memory(),
+            // Level-triggered: the wait that follows finds it again.
+            _ => {}
+        }
+    }
+
+    fn handle(&mut self, source: Source) {
+        match source {
+            Source::Listener => self.accept_client(),
+            Source::Owner => self.hear_owner(),
+            Source::Client(number) => self.hear_client(number),
+            Source::Pause => self.observe(Event::SandboxDied),
+            Source::Dns => {}
+            Source::Exit(c) => self.reap(c),
+            Source::Output(c, stream) => {
+                if let Some(instance) = &mut self.instances[c.0] {
+                    let pumped = instance.pump(stream, Timestamp::now());
+                    self.complain_of(pumped.err());
+                }
+            }
+        }
+        if source == Source::Pause
+            && let Some(sandbox) = &self.sandbox
+        {
+            self.poll.remove(&sandbox.pause);
+        }
+    }
+
+    fn reap(&mut self, c: C) {
+        let exit = match self.instances[c.0].as_ref().map(|instance| instance.child.try_wait()) {
+            Some(Ok(Some(exit))) => exit,
+            Some(Err(error)) => return self.complain_of(Some(error)),
+            _ => return,
+        };
+        if let Some(instance) = self.instances[c.0].take() {
+            let (ended, errors) = instance.finish(container_of(&self.pod, c), exit, Timestamp::now());
+            self.complain_of(errors);
+            self.observe(Event::Exited(c, ended));
+        }
+    }
+
+    fn serve_dns(&mut self) {
+        let served = match self.sandbox.as_mut().and_then(|sandbox| sandbox.dns.as_mut()) {
+            Some(dns) => dns.serve(now().mono, &mut self.names),
+            None => Ok(()),
+        };
+        self.complain_of(served.err());
+    }
+
+    fn accept_client(&mut self) {
+        match socket::accept(&self.listener) {
+            // Asking is as much as being root in the pod; the directory keeps others out, and so do we.
+            Ok(Some(client)) if socket::peer_uid(&client) == Ok(0) => {
+                let number = self.clients.iter().position(Option::is_none).unwrap_or_else(|| {
+                    self.clients.push(None);
+                    self.clients.len() - 1
+                });
+                let watched = self.poll.add(&client, Source::Client(number).token());
+                self.clients[number] = Some(client);
+                self.complain_of(watched.err());
+            }
+            Ok(_) => {}
+            Err(error) => self.complain_of(Some(error)),
+        }
+    }
+
+    /// The owner may ask for a stop as a client may; that it has gone is a stop too.
+    fn hear_owner(&mut self) {
+        let Some(owner) = self.owner.take() else { return };
+        match control::receive::<Request>(&owner) {
+            Ok(Some((Request::Stop { grace_seconds }, _))) => {
+                self.owner = Some(owner);
+                self.ask_stop(grace_seconds);
+            }
+            Ok(Some(_)) => self.owner = Some(owner),
+            Ok(None) | Err(_) => self.ask_stop(None),
+        }
+    }
+
+    fn hear_client(&mut self, number: usize) {
+        let Some(client) = self.clients[number].take() else { return };
+        let answered = match control::receive::<Request>(&client) {
+            Ok(Some((Request::Stop { grace_seconds }, _))) => {
+                self.ask_stop(grace_seconds);
+                control::send(&client, &Reply::Done {}, &[])
+            }
+            Ok(Some((Request::Exec { container }, _))) => self.lend(&client, &container),
+            Ok(None) => return,
+            Err(error) => control::send(&client, &Reply::Refused { why: error.to_string() }, &[]),
+        };
+        // A client that has gone meanwhile gets no answer, and its place is free again.
+        if answered.is_ok() {
+            self.clients[number] = Some(client);
+        }
+    }
+
+    fn ask_stop(&mut self, grace_seconds: Option<u64>) {
+        self.removed_at_end = true;
+        self.observe(Event::StopAsked { grace_seconds });
+        let stop = self.facts.stop;
+        if let Some(stop) = stop {
+            let seconds = stop.until.saturating_sub(stop.at.mono) / 1000;
+            let at = Timestamp::from_millisecond(stop.at.wall).unwrap_or_default();
+            self.pod.metadata.deletion_grace_period_seconds = Some(seconds as i64);
+            self.pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(whole_seconds(at + jiff::SignedDuration::from_secs(seconds as i64))));
+        }
+    }
+
+    /// Gives a client what it needs to run a process in a container: its main process, its cgroups, its spec.
+    fn lend(&self, client: &OwnedFd, container: &str) -> Result<()> {
+        let refused = |why: String| control::send(client, &Reply::Refused { why }, &[]);
+        let Some(c) = self.spec.find(container) else { return refused(format!("container not found ({container:?})")) };
+        let Some(instance) = &self.instances[c.0] else { return refused(format!("container not found ({container:?})")) };
+        let (spec, limits) = match instance.spec().and_then(|spec| Ok((spec, instance.cgroup.join_files()?))) {
+            Ok(means) => means,
+            Err(error) => return refused(error.to_string()),
+        };
+        let descriptors: Vec<_> = [instance.child.as_fd(), instance.cgroup.dir()].into_iter().chain(limits.iter().map(AsFd::as_fd)).collect();
+        control::send(client, &Reply::Running { spec }, &descriptors)
+    }
+
+    /// Writes status and events where everybody reads them, if they changed.
+    fn publish(&mut self) -> Result<()> {
+        let status = lifecycle::status(&self.spec, &self.facts, self.pod.status.as_ref(), now());
+        let status = super::status::complete(status, &self.pod);
+        if self.pod.status.as_ref() != Some(&status) || self.pod.metadata.deletion_timestamp.is_some() {
+            self.pod.status = Some(status);
+            self.ground.dir.write_pod(&self.pod)?;
+        }
+        self.journal.write(&self.ground.dir)
+    }
+
+    /// A full disk must not end the pod: what could not be written is tried again with the next change.
+    fn publish_or_complain(&mut self) {
+        if let Err(error) = self.publish() {
+            self.pod.status = None;
+            eprintln!("minipod: {error}");
+        }
+    }
+
+    /// What goes wrong in looking after a pod is told beside its events, and never stops the loop.
+    fn complain_of(&mut self, errors: impl IntoIterator<Item = Error>) {
+        for error in errors {
+            eprintln!("minipod: {error}");
+            self.journal.tell(Kind::Warning, "SupervisorError", None, &error.to_string(), Timestamp::now());
+        }
+    }
+
+    /// The pod has ended: the last status is written, what it stood on is removed; if it is to be gone, all of it.
+    fn end(mut self) {
+        self.publish_or_complain();
+        if let Some(owner) = self.owner.take() {
+            // The run in the foreground reads the end from the files; it closes its side when it has.
+            let _ = control::send(&owner, &Reply::Done {}, &[]);
+            while matches!(control::receive::<Request>(&owner), Ok(Some(_))) {}
+            self.removed_at_end = true;
+        }
+        let (dir, logs) = (self.ground.dir.clone(), self.ground.logs.clone());
+        let mut errors = self.volumes.map(Volumes::tear_down).unwrap_or_default();
+        errors.extend(self.ground.clear());
+        errors.extend(ground::clear_directory(dir.path()));
+        if self.removed_at_end {
+            errors.extend(crate::sys::file::remove_tree(&logs).err());
+            errors.extend(dir.remove().err());
+        }
+        errors.iter().for_each(|error| eprintln!("minipod: {error}"));
+    }
+}
+
+/// A wait longer than this, in milliseconds, is worth giving memory back first.
+const TRIM_AFTER: u64 = 50;
+
+fn container_of(pod: &Pod, c: C) -> &k8s_openapi::api::core::v1::Container {
+    all_containers(pod_spec(pod)).nth(c.0).expect("the engine's containers are the pod's")
+}
+
+/// Kubernetes' times have no fractions.
+fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+fn now() -> At {
+    At { mono: process::boot_millis(), wall: Timestamp::now().as_millisecond() }
+}
+
+impl Source {
+    fn token(self) -> u64 {
+        let (kind, number) = match self {
+            Source::Listener => (0, 0),
+            Source::Owner => (1, 0),
+            Source::Pause => (2, 0),
+            Source::Dns => (3, 0),
+            Source::Client(number) => (4, number),
+            Source::Exit(c) => (5, c.0),
+            Source::Output(c, Stream::Stdout) => (6, c.0),
+            Source::Output(c, Stream::Stderr) => (7, c.0),
+        };
+        kind << 32 | number as u64
+    }
+
+    fn of(token: u64) -> Option<Source> {
+        let number = (token & u64::from(u32::MAX)) as usize;
+        Some(match token >> 32 {
+            0 => Source::Listener,
+            1 => Source::Owner,
+            2 => Source::Pause,
+            3 => Source::Dns,
+            4 => Source::Client(number),
+            5 => Source::Exit(C(number)),
+            6 => Source::Output(C(number), Stream::Stdout),
+            7 => Source::Output(C(number), Stream::Stderr),
+            _ => return None,
+        })
+    }
+}
