@@ -1,2 +1,5 @@
 //! The program: everything is in the library.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    minipod::cli::main().into()
+}

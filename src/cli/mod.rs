@@ -1,1 +1,124 @@
-//! (to be written)
+//! The command line: words to calls, results to text, exit codes. One file per verb.
+//!
+//! | code | when |
+//! | --- | --- |
+//! | 0 | done; for `run`: the app ended with 0 |
+//! | 1 | the thing asked for could not be done (kubectl's code for all of that) |
+//! | 2 | the words make no sense |
+//! | n | `run`, `exec`: the code of the app (128 + signal if it was killed), or of the command |
+//! | 120 | `run`: an init container failed |
+//! | 124 | `run`: activeDeadlineSeconds was over |
+//! | 125 | `run`: minipod itself could not run the pod: manifest, image, machine |
+//! | 126, 127 | `exec`: the command cannot be executed, is not there |
+
+pub mod delete;
+pub mod describe;
+pub mod duration;
+pub mod events;
+pub mod exec;
+pub mod explain;
+pub mod get;
+pub mod image;
+pub mod logs;
+mod pods;
+pub mod run;
+pub mod table;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::Error;
+use crate::manifest::Faults;
+use crate::pod::places::Places;
+use crate::sys::user;
+
+/// Run a Kubernetes Pod on this machine, without a cluster or a daemon
+#[derive(Debug, Parser)]
+#[command(
+    name = "minipod",
+    version,
+    max_term_width = 110,
+    after_help = "\
+Examples:
+  sudo minipod run pod.yaml            run a pod, show what happens, remove it at the end
+  sudo minipod run -d pod.yaml         the same in the background
+  sudo minipod get pods                what runs, and how it is
+  sudo minipod explain pod.yaml        every step of the start, with its system calls; nothing is started"
+)]
+struct Cli {
+    /// Keep everything below this directory instead of /var/lib/minipod, /run/minipod and /var/log/minipod
+    #[arg(long, global = true, value_name = "DIR", env = "MINIPOD_ROOT")]
+    root: Option<PathBuf>,
+    /// The name below which cgroups are made
+    #[arg(long, global = true, value_name = "NAME", env = "MINIPOD_CGROUP", default_value = "minipod", hide_env_values = true)]
+    cgroup: String,
+    /// The addresses that pods get
+    #[arg(long, global = true, value_name = "CIDR", env = "MINIPOD_POD_RANGE", default_value = "10.77.0.0/16", hide_env_values = true)]
+    pod_range: String,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Run(run::RunArgs),
+    Apply(run::ApplyArgs),
+    Get(get::GetArgs),
+    Describe(describe::DescribeArgs),
+    Logs(logs::LogsArgs),
+    Exec(exec::ExecArgs),
+    Delete(delete::DeleteArgs),
+    Explain(explain::ExplainArgs),
+    Image(image::ImageArgs),
+}
+
+/// Reads the words, does what they say, and gives the exit code.
+pub fn main() -> u8 {
+    let cli = Cli::parse();
+    let places = Places::new(cli.root.as_deref(), cli.cgroup, cli.pod_range);
+    let default_code = if matches!(cli.verb, Verb::Run(_)) { run::OWN_FAILURE } else { 1 };
+    let done = match cli.verb {
+        Verb::Run(args) => run::run(&args, &places),
+        Verb::Apply(args) => run::apply(&args, &places),
+        Verb::Get(args) => pods::get(&args, &places),
+        Verb::Describe(args) => pods::describe(&args, &places),
+        Verb::Logs(args) => pods::logs(&args, &places),
+        Verb::Exec(args) => exec::exec(&args, &places),
+        Verb::Delete(args) => delete::delete(&args, &places),
+        Verb::Explain(args) => explain::explain(&args, &places),
+        Verb::Image(args) => pods::image(&args, &places),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            tell(&error);
+            default_code
+        }
+    }
+}
+
+/// Prints an error once, and its hint. A closed pipe (`logs | head`) is the reader's wish, not an error.
+fn tell(error: &anyhow::Error) {
+    if error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
+        return;
+    }
+    let mut err = anstream::stderr();
+    let told = if let Some(faults) = error.downcast_ref::<Faults>() {
+        writeln!(err, "{faults}").and_then(|()| write!(err, "{}", faults.drawn(std::io::IsTerminal::is_terminal(&std::io::stderr()))))
+    } else if let Some(refusal) = error.downcast_ref::<get::Refusal>() {
+        writeln!(err, "{refusal}")
+    } else if let Some(own) = error.downcast_ref::<Error>() {
+        writeln!(err, "error: {own}").and_then(|()| own.hint().map_or(Ok(()), |hint| writeln!(err, "hint: {hint}")))
+    } else {
+        writeln!(err, "error: {error:#}")
+    };
+    // stderr itself is gone: nobody is there to be told.
+    drop(told);
+}
+
+/// Everything that touches pods needs root; said at once, not as the first EACCES.
+fn need_root() -> Result<(), Error> {
+    if user::is_root() { Ok(()) } else { Err(Error::said("minipod needs root: its pods are namespaces, mounts and cgroups of this machine; run it with sudo")) }
+}

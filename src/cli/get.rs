@@ -1,0 +1,398 @@
+//! `minipod get`: pods as a table, or as they are.
+//!
+//! ```text
+//! pod.json ─┐
+//! FILE, -  ─┴─> pods ─ select (names, -l) ─┬─ row ── cells ── columns ──> table, wide, watch
+//!                                          └─ object ───────────────────> json, yaml, name
+//! ```
+//!
+//! All of it is a function of pods and the time: an [`Answer`] says what to print where, and with which exit code.
+
+mod row;
+mod selector;
+
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event, Pod};
+use serde_json::{Value, json};
+
+pub use self::row::{Row, row};
+pub use self::selector::Selector;
+use super::events;
+use super::table::{Columns, cell};
+use crate::error::{Error, Result};
+
+/// List pods, or what has happened to them.
+#[derive(Debug, Clone, Default, Args)]
+#[command(after_help = "\
+Examples:
+  minipod get pods                          all pods of the namespace \"default\"
+  minipod get pods web db                   two of them
+  minipod get pod/web -o yaml               one pod, with its status, as Kubernetes would give it
+  minipod get pods -A -o wide               pods of all namespaces, with address and node
+  minipod get pods -l 'app=web,tier in (front,back)'
+  minipod get pods -w                       a line for each change, until interrupted
+  minipod get pods --from-file status.json  the table of saved pods; - reads standard input
+  minipod get events                        what has happened, oldest first")]
+pub struct GetArgs {
+    /// What to list, then the names of pods to list alone: `pods [NAME...]`, `pod/NAME...`, or `events`
+    #[arg(value_name = "pods|events", required = true)]
+    pub what: Vec<String>,
+    /// How to print: a table by default
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<Format>,
+    /// Print the table, then a line for each change, until interrupted
+    #[arg(short, long)]
+    pub watch: bool,
+    /// Pods of all namespaces
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+    #[arg(short, long, value_name = "NAME", help = "The namespace to look in [default: default; with --from-file: all]")]
+    pub namespace: Option<String>,
+    /// Only pods with these labels: `app=web`, `app!=web`, `tier in (front,back)`, `tier notin (x)`, `app`, `!app`; commas mean "and"
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    pub selector: Option<String>,
+    /// Leave out the line with the column names
+    #[arg(long)]
+    pub no_headers: bool,
+    /// Read pods (objects or lists, JSON or YAML) from files instead; `-` is standard input
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub from_file: Vec<PathBuf>,
+}
+
+/// What `-o` may say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// The table with address, node and readiness gates
+    Wide,
+    /// The object, or a List of them
+    Json,
+    /// The same in YAML
+    Yaml,
+    /// Only pod/NAME
+    Name,
+}
+
+/// What is listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// Pods; those of the names alone, if there are any.
+    Pods(Vec<String>),
+    Events,
+}
+
+impl What {
+    /// Reads `pods [NAME...]`, `pod/NAME...` or `events`.
+    pub fn read(words: &[String]) -> std::result::Result<What, Refusal> {
+        const PODS: &[&str] = &["pods", "pod", "po"];
+        let (first, names) = words.split_first().ok_or_else(|| Refusal::client("you must say what to list: pods or events"))?;
+        if first.contains('/') {
+            let name = |word: &String| match word.split_once('/') {
+                Some((kind, name)) if PODS.contains(&kind) && !name.is_empty() => Ok(name.to_owned()),
+                _ => Err(Refusal::client(format!("there is no {word:?} here: name pods as pod/NAME"))),
+            };
+            return Ok(What::Pods(words.iter().map(name).collect::<std::result::Result<_, _>>()?));
+        }
+        match first.as_str() {
+            kind if PODS.contains(&kind) => Ok(What::Pods(names.to_vec())),
+            "events" | "event" | "ev" if names.is_empty() => Ok(What::Events),
+            "events" | "event" | "ev" => Err(Refusal::client("events are listed all together: leave out the names")),
+            other => Err(Refusal::client(format!("the server doesn't have a resource type {other:?}; there are pods and events"))),
+        }
+    }
+}
+
+/// Something that we decline to do, in kubectl's words. It prints as the whole line, with its prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// kubectl itself would have refused.
+    Client(String),
+    /// The API server would have, with this reason.
+    Server { reason: &'static str, message: String },
+}
+
+impl Refusal {
+    pub fn client(message: impl Into<String>) -> Refusal {
+        Refusal::Client(message.into())
+    }
+
+    pub fn bad_request(message: impl Into<String>) -> Refusal {
+        Refusal::Server { reason: "BadRequest", message: message.into() }
+    }
+
+    pub fn not_found(name: &str) -> Refusal {
+        Refusal::Server { reason: "NotFound", message: format!("pods {name:?} not found") }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Client(message) => write!(f, "error: {message}"),
+            Refusal::Server { reason, message } => write!(f, "Error from server ({reason}): {message}"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// What to print, where, and how to exit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answer {
+    pub stdout: String,
+    pub stderr: String,
+    pub code: u8,
+}
+
+impl GetArgs {
+    /// What is asked for; or why it cannot be.
+    pub fn what(&self) -> std::result::Result<What, Refusal> {
+        let what = What::read(&self.what)?;
+        let What::Pods(names) = &what else { return Ok(what) };
+        if !names.is_empty() && self.selector.is_some() {
+            return Err(Refusal::client("name cannot be provided when a selector is specified"));
+        }
+        if !names.is_empty() && self.all_namespaces {
+            return Err(Refusal::client("a resource cannot be retrieved by name across all namespaces"));
+        }
+        if self.watch && !self.is_table() {
+            return Err(Refusal::client("--watch prints a table: leave out --output, or use -o wide"));
+        }
+        Ok(what)
+    }
+
+    fn is_table(&self) -> bool {
+        matches!(self.output, None | Some(Format::Wide))
+    }
+
+    fn wide(&self) -> bool {
+        self.output == Some(Format::Wide)
+    }
+
+    /// The namespace to look in, unless it is all.
+    pub fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or("default")
+    }
+
+    fn is_here(&self, namespace: Option<&str>) -> bool {
+        let any = self.all_namespaces || (self.namespace.is_none() && !self.from_file.is_empty());
+        any || namespace.is_none_or(|namespace| namespace == self.namespace())
+    }
+
+    /// The pods that are meant, by namespace and name, and the names of those that are not there.
+    fn select(&self, names: &[String], mut pods: Vec<Pod>) -> std::result::Result<(Vec<Pod>, Vec<String>), Refusal> {
+        let selector = Selector::parse(self.selector.as_deref().unwrap_or_default())?;
+        pods.retain(|pod| self.is_here(pod.metadata.namespace.as_deref()));
+        pods.retain(|pod| selector.matches(pod.metadata.labels.as_ref()));
+        pods.sort_by(|a, b| (&a.metadata.namespace, &a.metadata.name).cmp(&(&b.metadata.namespace, &b.metadata.name)));
+        if names.is_empty() {
+            return Ok((pods, Vec::new()));
+        }
+        let (mut found, mut missing) = (Vec::new(), Vec::new());
+        for name in names {
+            match pods.iter().find(|pod| pod.metadata.name.as_ref() == Some(name)) {
+                Some(pod) => found.push(pod.clone()),
+                None => missing.push(name.clone()),
+            }
+        }
+        Ok((found, missing))
+    }
+
+    /// Answers for these pods; those of other namespaces and labels are left out here.
+    pub fn pods(&self, pods: Vec<Pod>, now: Timestamp) -> std::result::Result<Answer, Refusal> {
+        let What::Pods(names) = self.what()? else { return Err(Refusal::client("events are not read from pods")) };
+        let (pods, missing) = self.select(&names, pods)?;
+        let missing_code = u8::from(!missing.is_empty());
+        let stderr: String = missing.iter().map(|name| format!("{}\n", Refusal::not_found(name))).collect();
+        let one = names.len() == 1;
+        let stdout = match self.output {
+            _ if pods.is_empty() && !missing.is_empty() => String::new(),
+            Some(Format::Json) => to_json(&document(&pods, one)),
+            Some(Format::Yaml) => to_yaml(&document(&pods, one)),
+            None | Some(Format::Wide | Format::Name) if pods.is_empty() => {
+                return Ok(Answer { stdout: String::new(), stderr: nothing_found((!self.all_namespaces).then(|| self.namespace())), code: 0 });
+            }
+            Some(Format::Name) => pods.iter().map(|pod| format!("pod/{}\n", pod.metadata.name.as_deref().unwrap_or_default())).collect(),
+            None | Some(Format::Wide) => Watch::new(self).print(&pods, now),
+        };
+        Ok(Answer { stdout, stderr, code: missing_code })
+    }
+
+    /// Answers `get events`, for the events of all pods that were read.
+    pub fn events(&self, events: &[Event], now: Timestamp) -> std::result::Result<Answer, Refusal> {
+        let events: Vec<&Event> = events::sorted(events).into_iter().filter(|event| self.is_here(event.metadata.namespace.as_deref())).collect();
+        let stdout = match self.output {
+            Some(Format::Json) => to_json(&list(events.into_iter().map(object))),
+            Some(Format::Yaml) => to_yaml(&list(events.into_iter().map(object))),
+            _ if events.is_empty() => return Ok(Answer { stderr: nothing_found((!self.all_namespaces).then(|| self.namespace())), ..Answer::default() }),
+            Some(Format::Name) => events.iter().map(|event| format!("event/{}\n", event.metadata.name.as_deref().unwrap_or_default())).collect(),
+            None | Some(Format::Wide) => {
+                let headers = if self.wide() { events::WIDE_HEADERS } else { events::HEADERS };
+                let rows = events.iter().map(|event| (event.metadata.namespace.clone().unwrap_or_default(), events::cells(event, self.wide(), now)));
+                let rows: Vec<(String, Vec<String>)> = rows.collect();
+                let rows = rows.iter().map(|(namespace, cells)| (namespace.as_str(), cells.iter().map(String::as_str).collect()));
+                Columns::of_get().align(&self.lines(Some(headers), rows))
+            }
+        };
+        Ok(Answer { stdout, ..Answer::default() })
+    }
+
+    /// Lines of cells with tabs between them; the namespace comes first with `-A`.
+    fn lines<'a>(&self, headers: Option<&[&'a str]>, rows: impl Iterator<Item = (&'a str, Vec<&'a str>)>) -> String {
+        let mut text = String::new();
+        let headers = headers.filter(|_| !self.no_headers).map(|headers| ("NAMESPACE", headers.to_vec()));
+        for (namespace, mut cells) in headers.into_iter().chain(rows) {
+            if self.all_namespaces {
+                cells.insert(0, namespace);
+            }
+            text.push_str(&cells.into_iter().map(cell).collect::<Vec<_>>().join("\t"));
+            text.push('\n');
+        }
+        text
+    }
+
+    /// Answers for pods in files (`--from-file`); `-` is `stdin`. Without `-n` or `-A` they are taken whatever their namespace.
+    pub fn render_files(&self, stdin: &mut dyn Read, now: Timestamp) -> anyhow::Result<Answer> {
+        let mut pods = Vec::new();
+        for path in &self.from_file {
+            let mut text = String::new();
+            let read = if path == Path::new("-") {
+                stdin.read_to_string(&mut text)
+            } else {
+                std::fs::File::open(path).and_then(|mut file| file.read_to_string(&mut text))
+            };
+            read.map_err(|error| Error::io("read", path.display(), &error))?;
+            for value in documents(&text).map_err(|error| error.doing(format!("reading {}", path.display())))? {
+                pods_of(value, &mut pods).map_err(|error| error.doing(format!("reading {}", path.display())))?;
+            }
+        }
+        Ok(self.pods(pods, now)?)
+    }
+}
+
+/// The tables of one watch: the headers once, columns that do not shrink, and then only rows that say something new.
+#[derive(Debug)]
+pub struct Watch<'a> {
+    args: &'a GetArgs,
+    columns: Columns,
+    headers: bool,
+    shown: Vec<Row>,
+}
+
+impl<'a> Watch<'a> {
+    pub fn new(args: &'a GetArgs) -> Watch<'a> {
+        Watch { args, columns: Columns::of_get(), headers: true, shown: Vec::new() }
+    }
+
+    /// What these pods, all that there are now, add to the output. Nothing while there never was a pod.
+    pub fn update(&mut self, pods: Vec<Pod>, now: Timestamp) -> std::result::Result<String, Refusal> {
+        let What::Pods(names) = self.args.what()? else { return Err(Refusal::client("only pods can be watched")) };
+        let (pods, _) = self.args.select(&names, pods)?;
+        Ok(self.print(&pods, now))
+    }
+
+    fn print(&mut self, pods: &[Pod], now: Timestamp) -> String {
+        let rows: Vec<Row> = pods.iter().map(|pod| row(pod, now)).collect();
+        let fresh: Vec<&Row> = rows.iter().filter(|row| !self.shown.iter().any(|shown| shown.same_but_for_age(row))).collect();
+        let wide = self.args.wide();
+        let headers = if wide { row::WIDE_HEADERS } else { row::HEADERS };
+        let headers = (self.headers && !rows.is_empty()).then_some(headers);
+        self.headers &= rows.is_empty();
+        let text = self.args.lines(headers, fresh.into_iter().map(|row| (row.namespace.as_str(), row.cells(wide))));
+        self.shown = rows;
+        self.columns.align(&text)
+    }
+}
+
+/// What is said on standard error instead of an empty table.
+pub fn nothing_found(namespace: Option<&str>) -> String {
+    namespace.map_or_else(|| "No resources found\n".to_owned(), |namespace| format!("No resources found in {namespace} namespace.\n"))
+}
+
+/// One pod as itself if it was asked for by name, else a List.
+fn document(pods: &[Pod], one: bool) -> Value {
+    match pods {
+        [pod] if one => object(pod),
+        _ => list(pods.iter().map(object)),
+    }
+}
+
+fn list(items: impl Iterator<Item = Value>) -> Value {
+    json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": items.collect::<Vec<_>>()})
+}
+
+/// An object without what is bookkeeping (managedFields, as kubectl) or says nothing (empty lists of the status).
+fn object(object: &impl serde::Serialize) -> Value {
+    // Kubernetes' types have string keys and no float that JSON lacks, which is all that could fail here.
+    let mut value = serde_json::to_value(object).unwrap_or_default();
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+    if let Some(status) = value.get_mut("status").and_then(Value::as_object_mut) {
+        status.retain(|_, value| !(value.is_null() || value.as_array().is_some_and(Vec::is_empty)));
+    }
+    value
+}
+
+fn to_json(value: &Value) -> String {
+    let mut bytes = Vec::new();
+    let indent = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    // Writing a Value into memory cannot fail.
+    let _ = serde::Serialize::serialize(value, &mut serde_json::Serializer::with_formatter(&mut bytes, indent));
+    bytes.push(b'\n');
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn to_yaml(value: &Value) -> String {
+    let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
+    serde_saphyr::to_string_with_options(value, options).unwrap_or_default()
+}
+
+/// The documents of a file, JSON or YAML.
+fn documents(text: &str) -> Result<Vec<Value>> {
+    if text.trim_start().starts_with(['{', '[']) {
+        return serde_json::Deserializer::from_str(text).into_iter().collect::<std::result::Result<_, _>>().map_err(|error| Error::said(error.to_string()));
+    }
+    serde_saphyr::from_multiple(text).map_err(|error| Error::said(error.to_string()))
+}
+
+/// The pods of a value: a Pod, a List or PodList of them, or an array.
+fn pods_of(value: Value, pods: &mut Vec<Pod>) -> Result<()> {
+    match value {
+        Value::Null => Ok(()),
+        Value::Array(items) => items.into_iter().try_for_each(|item| pods_of(item, pods)),
+        Value::Object(mut fields) if fields.get("kind").and_then(Value::as_str).is_some_and(|kind| kind == "List" || kind == "PodList") => {
+            pods_of(fields.remove("items").unwrap_or_default(), pods)
+        }
+        value => {
+            pods.push(pod_of(value)?);
+            Ok(())
+        }
+    }
+}
+
+/// A Pod out of its JSON. The items of a PodList may leave out what they are.
+pub fn pod_of(mut value: Value) -> Result<Pod> {
+    let fields = value.as_object_mut().ok_or_else(|| Error::said("this is no Kubernetes object"))?;
+    let kind = fields.entry("kind").or_insert_with(|| "Pod".into());
+    if kind != "Pod" {
+        return Err(Error::said(format!("this is a {}, not a Pod", kind.as_str().unwrap_or("thing without a kind"))));
+    }
+    fields.entry("apiVersion").or_insert_with(|| "v1".into());
+    let name = fields.get("metadata").and_then(|metadata| metadata.get("name")).and_then(Value::as_str).unwrap_or("without a name").to_owned();
+    serde_json::from_value(value).map_err(|error| Error::said(format!("pod {name}: {error}")))
+}
+
+/// The pod that a file (`pod.json`) holds; none if there is no such file.
+pub fn read_pod(path: &Path) -> Result<Option<Pod>> {
+    let bytes = match std::fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        bytes => bytes.map_err(|error| Error::io("read", path.display(), &error))?,
+    };
+    let value = serde_json::from_slice(&bytes).map_err(|error| Error::said(error.to_string()).doing(format!("reading {}", path.display())))?;
+    pod_of(value).map(Some).map_err(|error| error.doing(format!("reading {}", path.display())))
+}

@@ -1,0 +1,126 @@
+//! The verbs that only read: pods from their directories, rendered by `get`, `describe` and `logs`.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+
+use anyhow::Result;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event, Pod};
+
+use super::describe::DescribeArgs;
+use super::get::{Answer, GetArgs, Refusal, Watch, What};
+use super::image::ImageArgs;
+use super::logs::{LogsArgs, Place};
+use super::need_root;
+use crate::image::Store;
+use crate::pod::dir::{self, PodDir};
+use crate::pod::places::Places;
+use crate::pod::{all_containers, pod_spec, status};
+use crate::sys::notify::Notify;
+
+/// One pod as it is now; None if there is none.
+pub fn read(places: &Places, namespace: &str, name: &str) -> Result<Option<Pod>> {
+    Ok(PodDir::new(places, namespace, name).read()?.map(status::truth))
+}
+
+/// One pod, or kubectl's words that there is none.
+pub fn find(places: &Places, namespace: &str, name: &str) -> Result<Pod> {
+    read(places, namespace, name)?.ok_or_else(|| Refusal::not_found(name).into())
+}
+
+/// Every pod as it is now, by namespace and name.
+fn all(places: &Places) -> Result<Vec<(PodDir, Pod)>> {
+    let mut pods = Vec::new();
+    for dir in dir::all(places)? {
+        pods.extend(dir.read()?.map(|known| (dir, status::truth(known))));
+    }
+    Ok(pods)
+}
+
+pub fn get(args: &GetArgs, places: &Places) -> Result<u8> {
+    if !args.from_file.is_empty() {
+        return print(&args.render_files(&mut std::io::stdin().lock(), Timestamp::now())?);
+    }
+    need_root()?;
+    match args.what()? {
+        What::Pods(_) if args.watch => watch(args, places),
+        What::Pods(_) => print(&args.pods(all(places)?.into_iter().map(|(_, pod)| pod).collect(), Timestamp::now())?),
+        What::Events => {
+            let mut events: Vec<Event> = Vec::new();
+            for (dir, _) in all(places)? {
+                events.extend(dir.events()?);
+            }
+            print(&args.events(&events, Timestamp::now())?)
+        }
+    }
+}
+
+/// Prints the table and then what changes, until interrupted. Watches the directory of pods, each namespace and each pod.
+fn watch(args: &GetArgs, places: &Places) -> Result<u8> {
+    let notify = Notify::new()?;
+    dir::make_dirs(&places.pods())?;
+    let mut watch = Watch::new(args);
+    loop {
+        notify.watch_dir(places.pods())?;
+        for dir in dir::all(places)? {
+            // One that vanishes just now is told by its parent's watch.
+            let _ = notify.watch_dir(dir.path()).and_then(|()| dir.path().parent().map_or(Ok(()), |namespace| notify.watch_dir(namespace)));
+        }
+        let text = watch.update(all(places)?.into_iter().map(|(_, pod)| pod).collect(), Timestamp::now())?;
+        let mut out = std::io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.flush()?;
+        drop(out);
+        notify.wait(None)?;
+    }
+}
+
+fn print(answer: &Answer) -> Result<u8> {
+    std::io::stdout().write_all(answer.stdout.as_bytes())?;
+    std::io::stderr().write_all(answer.stderr.as_bytes())?;
+    Ok(answer.code)
+}
+
+pub fn describe(args: &DescribeArgs, places: &Places) -> Result<u8> {
+    need_root()?;
+    let mut pods = Vec::new();
+    for (dir, pod) in all(places)? {
+        pods.push((pod, dir.events()?));
+    }
+    print(&args.pods(&pods, Timestamp::now())?)
+}
+
+pub fn logs(args: &LogsArgs, places: &Places) -> Result<u8> {
+    need_root()?;
+    let chosen = match args.pod_name()? {
+        Some(name) => vec![place(places, PodDir::new(places, &args.namespace, name), find(places, &args.namespace, name)?)],
+        None => {
+            let selector = args.selector()?;
+            let wanted = |dir: &PodDir, pod: &Pod| dir.namespace == args.namespace && selector.matches(pod.metadata.labels.as_ref());
+            all(places)?.into_iter().filter(|(dir, pod)| wanted(dir, pod)).map(|(dir, pod)| place(places, dir, pod)).collect()
+        }
+    };
+    args.print(&chosen, Timestamp::now(), &mut std::io::stdout().lock(), &mut std::io::stderr().lock())?;
+    Ok(0)
+}
+
+/// Where a pod's logs are.
+pub fn place(places: &Places, dir: PodDir, pod: Pod) -> Place {
+    Place { pod, state: dir.path().to_owned(), logs: places.log.join("pods") }
+}
+
+pub fn image(args: &ImageArgs, places: &Places) -> Result<u8> {
+    need_root()?;
+    let mut in_use = BTreeSet::new();
+    let store = Store::open(places.images())?;
+    for (_, pod) in all(places)? {
+        let names = all_containers(pod_spec(&pod)).filter_map(|container| container.image.clone());
+        for image in names.filter_map(|name| crate::image::Reference::parse(&name).ok()).filter_map(|reference| store.find(&reference).ok().flatten()) {
+            if !status::is_finished(&pod) {
+                in_use.insert(image.id);
+            }
+        }
+    }
+    super::image::run(args, &store, &in_use, &mut std::io::stdout().lock())?;
+    Ok(0)
+}

@@ -1,0 +1,370 @@
+//! `minipod run` and `minipod apply`: manifests become pods.
+//!
+//! In the foreground, what happens is read from where everybody reads it, the pod's status and its logs; the only thing of our
+//! own is a socket to the supervisor, whose closing (however we end) stops the pod.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use anstyle::{AnsiColor, Style};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
+use nix::sys::signal::Signal;
+
+use super::get::{Refusal, row};
+use super::logs::follow::{Follower, From, Instance, Step};
+use super::{duration, logs, need_root, pods};
+use crate::container::log::{Line, Stream};
+use crate::error::Error;
+use crate::image::Store;
+use crate::manifest::{self, Loaded};
+use crate::pod::control::{self, Reply, Request};
+use crate::pod::dir::PodDir;
+use crate::pod::places::Places;
+use crate::pod::status;
+use crate::pod::start::{self, Options, Refusal as Refused, Started};
+use crate::sys::notify::Notify;
+use crate::sys::poll::{Poll, Signals};
+
+/// minipod itself could not run the pod: the code that env, timeout and container tools use for themselves.
+pub const OWN_FAILURE: u8 = 125;
+/// An init container failed.
+const INIT_FAILED: u8 = 120;
+/// activeDeadlineSeconds was over; timeout(1)'s code.
+const DEADLINE: u8 = 124;
+
+/// Run a pod: in the foreground until it ends, or with -d in the background
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  minipod run pod.yaml               show status changes and what the containers write; Ctrl-C stops gracefully, twice at once
+  minipod run -d pod.yaml            start it and return; see `minipod get pods`
+  kubectl get pod web -o yaml | minipod run -
+
+The exit code of a run in the foreground is that of the app container (the first that failed, if there are several);
+120 if an init container failed, 124 if activeDeadlineSeconds was over, 125 if minipod could not run the pod.")]
+pub struct RunArgs {
+    /// The manifest, YAML or JSON; - is standard input
+    #[arg(value_name = "FILE", required_unless_present = "filename")]
+    file: Option<PathBuf>,
+    /// The manifest, as kubectl's -f
+    #[arg(short, long, value_name = "FILE", conflicts_with = "file")]
+    filename: Option<PathBuf>,
+    /// Return as soon as the pod is accepted
+    #[arg(short, long)]
+    detach: bool,
+    #[command(flatten)]
+    how: How,
+}
+
+/// Start the pods of files in the background
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  minipod apply -f pods.yaml         all pods of the file; those that run already stay as they are
+  cat *.yaml | minipod apply -f -")]
+pub struct ApplyArgs {
+    /// A file of manifests; - is standard input
+    #[arg(short, long, value_name = "FILE", required = true)]
+    filename: Vec<PathBuf>,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Debug, Args)]
+struct How {
+    /// The namespace of pods whose manifest names none
+    #[arg(short, long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// Go on where this machine cannot enforce a limit, with a warning
+    #[arg(long)]
+    allow_unenforced: bool,
+    /// The longest wait before a restart (1s to 300s)
+    #[arg(long, value_name = "DURATION", default_value = "300s", value_parser = max_backoff)]
+    max_backoff: u64,
+}
+
+impl How {
+    fn options(&self, foreground: bool) -> Options {
+        Options { allow_unenforced: self.allow_unenforced, max_backoff_ms: Some(self.max_backoff), foreground }
+    }
+}
+
+/// KEP 5593's range, in milliseconds.
+fn max_backoff(text: &str) -> std::result::Result<u64, String> {
+    let seconds = duration::parse(text).ok_or_else(|| format!("{text:?} is not a duration; write 10s or 2m"))?.as_millis();
+    u64::try_from(seconds).ok().filter(|ms| (1_000..=300_000).contains(ms)).ok_or_else(|| "must be between 1s and 300s".to_owned())
+}
+
+/// Reads a file of manifests, or standard input.
+pub fn manifest_of(path: &Path) -> Result<Loaded> {
+    let bytes = if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes).context("reading standard input")?;
+        bytes
+    } else {
+        std::fs::read(path).map_err(|e| Error::io("open", path.display(), &e).doing("reading the manifest"))?
+    };
+    let loaded = manifest::read_bytes(&bytes, &path.display().to_string())?;
+    loaded.warnings.iter().for_each(|warning| eprintln!("Warning: {warning}"));
+    Ok(loaded)
+}
+
+fn pods_of(path: &Path, how: &How) -> Result<Vec<Pod>> {
+    let mut pods = manifest_of(path)?.pods;
+    if let Some(namespace) = &how.namespace {
+        // The reader has set `default` where the manifest names none.
+        pods.iter_mut().filter(|pod| pod.metadata.namespace.as_deref() == Some("default")).for_each(|pod| pod.metadata.namespace = Some(namespace.clone()));
+    }
+    Ok(pods)
+}
+
+/// A pod in the foreground, or in the background with -d.
+pub fn run(args: &RunArgs, places: &Places) -> Result<u8> {
+    let path = args.file.as_ref().or(args.filename.as_ref()).expect("clap requires one");
+    let mut pods = pods_of(path, &args.how)?;
+    need_root()?;
+    if args.detach {
+        return pods.into_iter().try_for_each(|pod| start_one(places, pod, &args.how)).map(|()| 0);
+    }
+    let Some(pod) = pods.pop() else { bail!("{} has no pod", path.display()) };
+    if !pods.is_empty() {
+        bail!("{} has {} pods, and a run in the foreground shows one; start them with `minipod apply -f`", path.display(), pods.len() + 1);
+    }
+    let store = Store::open(places.images())?;
+    // In the background a missing image may still be brought in (ErrImagePull); here somebody waits for an end.
+    start::check_images(&store, &pod)?;
+    match start::start(places, pod, &args.how.options(true)) {
+        Ok(Started { dir, pod, owner: Some(owner), .. }) => Foreground::new(places, dir, &pod, owner)?.watch(),
+        Ok(_) => bail!("the supervisor gave no connection"),
+        Err(Refused::AlreadyExists(pod)) => Err(already_exists(&pod).into()),
+        Err(Refused::Failed(error)) => Err(error.into()),
+    }
+}
+
+/// All pods of all files, in the background.
+pub fn apply(args: &ApplyArgs, places: &Places) -> Result<u8> {
+    let mut all = Vec::new();
+    for path in &args.filename {
+        all.extend(pods_of(path, &args.how)?);
+    }
+    need_root()?;
+    let mut code = 0;
+    for pod in all {
+        let (name, spec) = (pod.metadata.name.clone().unwrap_or_default(), pod.spec.clone());
+        match start::start(places, pod, &args.how.options(false)) {
+            Ok(started) => println!("pod/{} created", started.dir.name),
+            Err(Refused::AlreadyExists(known)) if known.spec == spec => println!("pod/{name} unchanged"),
+            Err(Refused::AlreadyExists(_)) => {
+                eprintln!("The Pod {name:?} is invalid: spec: Forbidden: pod updates may not change fields of a pod that runs; delete it first: minipod delete pod {name}");
+                code = 1;
+            }
+            Err(Refused::Failed(error)) => {
+                eprintln!("error: pod/{name}: {error}");
+                code = 1;
+            }
+        }
+    }
+    Ok(code)
+}
+
+fn start_one(places: &Places, pod: Pod, how: &How) -> Result<()> {
+    match start::start(places, pod, &how.options(false)) {
+        Ok(started) => println!("pod/{} created", started.dir.name),
+        Err(Refused::AlreadyExists(pod)) => return Err(already_exists(&pod).into()),
+        Err(Refused::Failed(error)) => return Err(error.into()),
+    }
+    Ok(())
+}
+
+fn already_exists(pod: &Pod) -> Refusal {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    Refusal::Server { reason: "AlreadyExists", message: format!("pods {name:?} already exists; `minipod delete pod {name}` removes it") }
+}
+
+const OWNER: u64 = 0;
+const SIGNALS: u64 = 1;
+const FILES: u64 = 2;
+
+/// A pod that ends with us.
+struct Foreground<'a> {
+    places: &'a Places,
+    dir: PodDir,
+    owner: OwnedFd,
+    signals: Signals,
+    /// How often we were asked to stop.
+    stops: u32,
+    told: String,
+    colours: Colours,
+}
+
+impl<'a> Foreground<'a> {
+    fn new(places: &'a Places, dir: PodDir, pod: &Pod, owner: OwnedFd) -> Result<Foreground<'a>> {
+        let signals = Signals::take(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])?;
+        Ok(Foreground { places, dir, owner, signals, stops: 0, told: String::new(), colours: Colours::of(pod) })
+    }
+
+    /// Shows what happens until the pod has ended; then its exit code.
+    fn watch(mut self) -> Result<u8> {
+        let notify = Notify::new()?;
+        notify.watch_dir(self.dir.path())?;
+        let (places, dir) = (self.places, self.dir.clone());
+        let look = move || match dir.read()? {
+            Some(known) => logs::all_instances(&pods::place(places, dir.clone(), known.pod)),
+            None => Ok(Default::default()),
+        };
+        let mut follower = Follower::new(notify, From::default(), look);
+        let mut poll = Poll::new()?;
+        poll.add(&self.owner, OWNER)?;
+        poll.add(&self.signals, SIGNALS)?;
+        poll.add(follower.notify(), FILES)?;
+        let mut ended = false;
+        loop {
+            match follower.step()? {
+                Step::Line(instance, line) => self.print(instance, &line)?,
+                Step::End => break,
+                Step::Wait if ended => break,
+                Step::Wait => {
+                    self.tell_status()?;
+                    ended = self.wait(&mut poll, &mut follower)?;
+                }
+            }
+        }
+        self.finish()
+    }
+
+    /// Waits for something; true when the supervisor says that the pod has ended, or has gone itself.
+    fn wait(&mut self, poll: &mut Poll, follower: &mut Follower<'_>) -> Result<bool> {
+        let mut ended = false;
+        for token in poll.wait(None)? {
+            match token {
+                // Not taken from the socket: `finish` hears it again, whatever ended the loop.
+                OWNER => ended = true,
+                SIGNALS => self.stop()?,
+                _ => {}
+            }
+        }
+        follower.look_again()?;
+        Ok(ended)
+    }
+
+    /// The first time gracefully, the second time at once.
+    fn stop(&mut self) -> Result<()> {
+        while let Some(_signal) = self.signals.next() {
+            self.stops += 1;
+            let grace_seconds = (self.stops > 1).then_some(0);
+            eprintln!("{}: stopping{}", self.dir.name, if self.stops > 1 { " at once" } else { "; once more stops it at once" });
+            control::send(&self.owner, &Request::Stop { grace_seconds }, &[])?;
+        }
+        Ok(())
+    }
+
+    /// A line for each change of what `get` would show.
+    fn tell_status(&mut self) -> Result<()> {
+        let Some(known) = self.dir.read()? else { return Ok(()) };
+        let row = row(&known.pod, Timestamp::now());
+        let now = format!("{}  {}", row.status, row.ready);
+        if self.told != now {
+            let (on, off) = (self.colours.status.render(), self.colours.status.render_reset());
+            eprintln!("{on}{}: {now}{off}", self.dir.name);
+            self.told = now;
+        }
+        Ok(())
+    }
+
+    fn print(&self, instance: &Instance, line: &Line<'_>) -> Result<()> {
+        let style = self.colours.of_container(&instance.container);
+        let mut text = Vec::with_capacity(line.content.len() + 32);
+        if line.begins {
+            write!(text, "{}[{}]{} ", style.render(), instance.container, style.render_reset())?;
+        }
+        text.extend_from_slice(line.content);
+        if line.ends {
+            text.push(b'\n');
+        }
+        match line.stream {
+            Stream::Stdout => std::io::stdout().write_all(&text)?,
+            Stream::Stderr => std::io::stderr().write_all(&text)?,
+        }
+        Ok(())
+    }
+
+    /// Waits for the supervisor's last word, reads the end, and lets the pod go.
+    fn finish(mut self) -> Result<u8> {
+        while !matches!(control::receive::<Reply>(&self.owner)?, Some((Reply::Done {}, _)) | None) {}
+        self.tell_status()?;
+        let code = match self.dir.read()? {
+            Some(known) if status::is_finished(&known.pod) => self.exit_code(&known.pod),
+            _ => {
+                start::delete(self.places, &self.dir, None, true)?;
+                bail!("the supervisor of pod {} ended unexpectedly, and the pod with it; it is cleaned up", self.dir.name);
+            }
+        };
+        let dir = self.dir.clone();
+        // Closing it is what makes the supervisor remove the pod.
+        drop(self.owner);
+        dir.wait_until_gone()?;
+        Ok(code)
+    }
+
+    /// What ended the pod, in a line unless all went well, and its code.
+    fn exit_code(&self, pod: &Pod) -> u8 {
+        let status = pod.status.clone().unwrap_or_default();
+        if status.reason.as_deref() == Some("DeadlineExceeded") {
+            eprintln!("{}: {}", self.dir.name, status.message.unwrap_or_default());
+            return DEADLINE;
+        }
+        let sidecars: Vec<String> = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten()).filter(|c| c.restart_policy.as_deref() == Some("Always")).map(|c| c.name.clone()).collect();
+        let ended = |statuses: Option<Vec<k8s_openapi::api::core::v1::ContainerStatus>>| {
+            let statuses = statuses.unwrap_or_default().into_iter().filter(|status| !sidecars.contains(&status.name));
+            statuses.filter_map(|status| Some((status.name, status.state?.terminated?))).collect::<Vec<_>>()
+        };
+        let (inits, apps) = (ended(status.init_container_statuses), ended(status.container_statuses));
+        if let Some((name, end)) = inits.iter().find(|(_, end)| end.exit_code != 0) {
+            eprintln!("{}: init container {name} {}", self.dir.name, in_words(end));
+            return INIT_FAILED;
+        }
+        let in_order = |name: &str| pod.spec.as_ref().and_then(|spec| spec.containers.iter().position(|container| container.name == name));
+        let failed = apps.iter().filter(|(_, end)| end.exit_code != 0).min_by_key(|(name, _)| in_order(name));
+        match failed {
+            Some((name, end)) => {
+                eprintln!("{}: container {name} {}", self.dir.name, in_words(end));
+                end.exit_code.clamp(1, 255) as u8
+            }
+            None => 0,
+        }
+    }
+}
+
+/// `ended with exit code 137 (SIGKILL): OOMKilled`.
+fn in_words(end: &ContainerStateTerminated) -> String {
+    let signal = if end.exit_code > 128 { format!(" ({})", crate::sys::process::signal_name(end.exit_code - 128)) } else { String::new() };
+    let reason = end.reason.as_deref().filter(|reason| !matches!(*reason, "Error" | "Completed")).map(|reason| format!(": {reason}")).unwrap_or_default();
+    let message = end.message.as_deref().map(str::trim).filter(|message| !message.is_empty()).map(|message| format!(": {message}")).unwrap_or_default();
+    format!("ended with exit code {}{signal}{reason}{message}", end.exit_code)
+}
+
+/// A colour for each container, where the reader is a terminal.
+struct Colours {
+    status: Style,
+    containers: BTreeMap<String, Style>,
+}
+
+impl Colours {
+    fn of(pod: &Pod) -> Colours {
+        const WHEEL: [AnsiColor; 6] = [AnsiColor::Cyan, AnsiColor::Green, AnsiColor::Yellow, AnsiColor::Magenta, AnsiColor::Blue, AnsiColor::BrightRed];
+        let wanted = |stream: bool| stream && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let plain = Style::new();
+        let names = logs::in_order(pod).into_iter().zip(WHEEL.iter().cycle());
+        let containers = names.map(|(name, colour)| (name, if wanted(std::io::stdout().is_terminal()) { colour.on_default() } else { plain })).collect();
+        Colours { status: if wanted(std::io::stderr().is_terminal()) { plain.dimmed() } else { plain }, containers }
+    }
+
+    fn of_container(&self, name: &str) -> Style {
+        self.containers.get(name).copied().unwrap_or_default()
+    }
+}

@@ -1,0 +1,243 @@
+//! `get`: pods and events as kubectl prints them (`tests/data/show`).
+
+use clap::Parser;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event, Pod};
+use minipod::cli::get::{Answer, GetArgs, Refusal, Watch, pod_of, row};
+use serde_json::{Value, json};
+
+#[derive(Parser)]
+struct Get {
+    #[command(flatten)]
+    args: GetArgs,
+}
+
+fn get(words: &str) -> GetArgs {
+    Get::try_parse_from(std::iter::once("get").chain(words.split_whitespace())).unwrap().args
+}
+
+fn now() -> Timestamp {
+    "2026-03-07T10:00:00Z".parse().unwrap()
+}
+
+/// A running pod of one container.
+fn pod(namespace: &str, name: &str) -> Pod {
+    pod_of(json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "creationTimestamp": "2026-03-07T09:54:30Z", "labels": {"app": name}, "managedFields": [{"manager": "x"}]},
+        "spec": {"nodeName": "node-1", "containers": [{"name": "app", "image": "nginx"}]},
+        "status": {"phase": "Running", "podIP": "10.0.0.7", "podIPs": [{"ip": "10.0.0.7"}], "containerStatuses": [
+            {"name": "app", "image": "nginx", "imageID": "", "ready": true, "restartCount": 0, "state": {"running": {}}}]},
+    }))
+    .unwrap()
+}
+
+fn answer(words: &str, pods: &[Pod]) -> Answer {
+    get(words).pods(pods.to_vec(), now()).unwrap()
+}
+
+#[test]
+fn sta_01_each_status_has_the_cells_of_upstream() {
+    let rows: Vec<Value> = serde_json::from_str(include_str!("data/show/rows.json")).unwrap();
+    assert!(rows.len() >= 30);
+    let mut faults = String::new();
+    for case in rows {
+        let shown = row(&pod_of(case["pod"].clone()).unwrap(), now());
+        let expected = ["ready", "status", "restarts"].map(|cell| case[cell].as_str().unwrap().to_owned());
+        if [&shown.ready, &shown.status, &shown.restarts] != [&expected[0], &expected[1], &expected[2]] {
+            faults += &format!("{}: {} {} {}, not {expected:?}\n", case["about"], shown.ready, shown.status, shown.restarts);
+        }
+        assert_eq!(shown.age, "<unknown>");
+    }
+    assert!(faults.is_empty(), "{faults}");
+}
+
+#[test]
+fn sta_02_a_table_has_kubectls_columns() {
+    let expected =
+        "NAME       READY   STATUS    RESTARTS   AGE\ndatabase   1/1     Running   0          5m30s\nweb        1/1     Running   0          5m30s\n";
+    let pods = [pod("default", "web"), pod("default", "database"), pod("shop", "cart")];
+    assert_eq!(answer("pods", &pods), Answer { stdout: expected.to_owned(), stderr: String::new(), code: 0 });
+    assert_eq!(answer("po --no-headers web", &pods).stdout, "web   1/1   Running   0     5m30s\n");
+    assert_eq!(answer("pods -n shop", &pods).stdout, "NAME   READY   STATUS    RESTARTS   AGE\ncart   1/1     Running   0          5m30s\n");
+}
+
+#[test]
+fn sta_03_the_age_of_a_restart_is_shown_beside_the_count() {
+    let mut pod = serde_json::to_value(pod("default", "web")).unwrap();
+    pod["status"]["containerStatuses"][0]["restartCount"] = 3.into();
+    pod["status"]["containerStatuses"][0]["lastState"] = json!({"terminated": {"exitCode": 1, "finishedAt": "2026-03-07T09:59:48Z"}});
+    let table = answer("pods", &[pod_of(pod).unwrap()]).stdout;
+    assert_eq!(table, "NAME   READY   STATUS    RESTARTS      AGE\nweb    1/1     Running   3 (12s ago)   5m30s\n");
+}
+
+#[test]
+fn sta_04_a_pod_being_deleted_is_terminating_unless_it_is_over() {
+    let mut pod = serde_json::to_value(pod("default", "web")).unwrap();
+    pod["metadata"]["deletionTimestamp"] = "2026-03-07T10:00:30Z".into();
+    assert_eq!(row(&pod_of(pod.clone()).unwrap(), now()).status, "Terminating");
+    pod["status"]["phase"] = "Succeeded".into();
+    pod["status"]["containerStatuses"][0]["state"] = json!({"terminated": {"exitCode": 0, "reason": "Completed"}});
+    assert_eq!(row(&pod_of(pod).unwrap(), now()).status, "Completed");
+}
+
+#[test]
+fn sta_07_wide_adds_four_columns_and_all_namespaces_one() {
+    let expected = "\
+NAMESPACE   NAME   READY   STATUS    RESTARTS   AGE     IP         NODE     NOMINATED NODE   READINESS GATES
+default     web    1/1     Running   0          5m30s   10.0.0.7   node-1   <none>           <none>
+shop        cart   1/1     Running   0          5m30s   10.0.0.7   node-1   <none>           <none>
+";
+    assert_eq!(answer("pods -A -o wide", &[pod("shop", "cart"), pod("default", "web")]).stdout, expected);
+}
+
+#[test]
+fn readiness_gates_are_counted_and_absent_things_are_none() {
+    let pod = pod_of(json!({
+        "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "a"}], "readinessGates": [{"conditionType": "x/one"}, {"conditionType": "x/two"}, {"conditionType": "x/three"}]},
+        "status": {"phase": "Pending", "conditions": [{"type": "x/one", "status": "True"}, {"type": "x/two", "status": "False"}]},
+    }));
+    let row = row(&pod.unwrap(), now());
+    assert_eq!([row.ip, row.node, row.nominated, row.gates], ["<none>", "<none>", "<none>", "1/3"]);
+}
+
+#[test]
+fn what_is_not_there_is_told_as_the_server_does() {
+    let missing = answer("pods web nope", &[pod("default", "web")]);
+    assert!(missing.stdout.contains("web "));
+    assert_eq!((missing.stderr.as_str(), missing.code), ("Error from server (NotFound): pods \"nope\" not found\n", 1));
+    let nothing = answer("pods", &[pod("shop", "cart")]);
+    assert_eq!(nothing, Answer { stdout: String::new(), stderr: "No resources found in default namespace.\n".to_owned(), code: 0 });
+    assert_eq!(answer("pods -A", &[]).stderr, "No resources found\n");
+    assert_eq!(answer("pods nope -o json", &[]).stdout, "");
+}
+
+#[test]
+fn labels_select() {
+    let pods = [pod("default", "web"), pod("default", "database")];
+    assert_eq!(answer("pods -l app!=web -o name", &pods).stdout, "pod/database\n");
+    assert_eq!(answer("pods -l app -o name", &pods).stdout, "pod/database\npod/web\n");
+}
+
+#[test]
+fn one_pod_by_name_is_the_object_and_anything_else_a_list() {
+    let pods = [pod("default", "web"), pod("default", "database")];
+    let one: Value = serde_json::from_str(&answer("pod/web -o json", &pods).stdout).unwrap();
+    assert_eq!((one["kind"].as_str(), one["metadata"]["name"].as_str()), (Some("Pod"), Some("web")));
+    assert!(one["metadata"].get("managedFields").is_none());
+    let all: Value = serde_json::from_str(&answer("pods -o json", &pods).stdout).unwrap();
+    assert_eq!((all["kind"].as_str(), all["apiVersion"].as_str(), all["items"].as_array().unwrap().len()), (Some("List"), Some("v1"), 2));
+    let none: Value = serde_json::from_str(&answer("pods -o json", &[]).stdout).unwrap();
+    assert_eq!(none["items"], json!([]));
+}
+
+#[test]
+fn json_and_yaml_say_the_same_and_come_back_as_the_pod() {
+    let mut pod = serde_json::to_value(pod("default", "web")).unwrap();
+    pod["metadata"]["annotations"] = json!({"long": "x ".repeat(100), "lines": "one\ntwo\n", "number": "0123", "no": "no", "time": "2026-03-07T10:00:00Z", "tab": "a\tb", "colon": "a: b", "hash": "# x"});
+    let pods = [pod_of(pod).unwrap()];
+    let json: Value = serde_json::from_str(&answer("pod/web -o json", &pods).stdout).unwrap();
+    let text = answer("pod/web -o yaml", &pods).stdout;
+    let yaml: Value = serde_saphyr::from_str(&text).unwrap();
+    assert_eq!(json, yaml, "{text}");
+    assert!(text.starts_with("apiVersion: v1\nkind: Pod\nmetadata:\n  annotations:\n"), "{text}");
+    assert!(text.contains("  containers:\n  - image: nginx\n    name: app\n"), "{text}");
+    assert_eq!(pod_of(yaml).unwrap().status, pods[0].status);
+}
+
+#[test]
+fn a_watch_prints_only_what_changed_and_keeps_its_columns() {
+    let args = get("pods -w");
+    let mut watch = Watch::new(&args);
+    assert_eq!(watch.update(Vec::new(), now()).unwrap(), "");
+    let web = pod("default", "web-frontend");
+    assert_eq!(
+        watch.update(vec![web.clone()], now()).unwrap(),
+        "NAME           READY   STATUS    RESTARTS   AGE\nweb-frontend   1/1     Running   0          5m30s\n"
+    );
+    let later = now() + jiff::SignedDuration::from_secs(60);
+    assert_eq!(watch.update(vec![web.clone()], later).unwrap(), "", "an older pod is no other pod");
+    assert_eq!(watch.update(vec![pod("default", "db"), web.clone()], later).unwrap(), "db             1/1     Running   0          6m30s\n");
+    let mut deleted = web;
+    deleted.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(later));
+    assert_eq!(watch.update(vec![pod("default", "db"), deleted], later).unwrap(), "web-frontend   1/1     Terminating   0          6m30s\n");
+    assert_eq!(watch.update(vec![pod("default", "db")], later).unwrap(), "");
+}
+
+#[test]
+fn files_are_rendered_whatever_holds_the_pods() {
+    let dir = tempfile::tempdir().unwrap();
+    let object = serde_json::to_value(pod("default", "single")).unwrap();
+    std::fs::write(dir.path().join("single.json"), object.to_string()).unwrap();
+    let mut bare = object.clone();
+    bare.as_object_mut().unwrap().retain(|key, _| key != "kind" && key != "apiVersion");
+    bare["metadata"]["name"] = "listed".into();
+    std::fs::write(dir.path().join("list.json"), json!({"kind": "PodList", "apiVersion": "v1", "items": [bare]}).to_string()).unwrap();
+    let yaml = answer("pods -o yaml", &[pod("shop", "of-yaml")]).stdout + "---\n" + &answer("pods -A -o yaml", &[pod("shop", "of-yaml")]).stdout;
+    let mut args = get("pods --from-file a b -");
+    args.from_file = vec![dir.path().join("single.json"), dir.path().join("list.json"), "-".into()];
+    let shown = args.render_files(&mut yaml.as_bytes(), now()).unwrap();
+    assert_eq!(
+        shown.stdout,
+        "NAME      READY   STATUS    RESTARTS   AGE\nlisted    1/1     Running   0          5m30s\nsingle    1/1     Running   0          5m30s\nof-yaml   1/1     Running   0          5m30s\n"
+    );
+    args.namespace = Some("shop".to_owned());
+    assert_eq!(args.render_files(&mut yaml.as_bytes(), now()).unwrap().stdout.lines().count(), 2);
+    args.from_file = vec!["-".into()];
+    for (text, fault) in [
+        ("kind: Service\napiVersion: v1\n", "this is a Service, not a Pod"),
+        ("- 1\n", "no Kubernetes object"),
+        ("{", "reading -"),
+        ("kind: Pod\nmetadata: {name: x}\nspec: {containers: 5}\n", "pod x: "),
+    ] {
+        let error = args.render_files(&mut text.as_bytes(), now()).unwrap_err().to_string();
+        assert!(error.contains(fault), "{text:?}: {error}");
+    }
+}
+
+#[test]
+fn a_request_that_makes_no_sense_is_refused_with_one_line() {
+    let table = [
+        ("pods web -l app=web", "error: name cannot be provided when a selector is specified"),
+        ("pods web -A", "error: a resource cannot be retrieved by name across all namespaces"),
+        ("services", "error: the server doesn't have a resource type \"services\"; there are pods and events"),
+        ("svc/web", "error: there is no \"svc/web\" here: name pods as pod/NAME"),
+        ("pods -w -o json", "error: --watch prints a table: leave out --output, or use -o wide"),
+        ("pods -l a=b=c", "error: unable to parse requirement: \"a=b=c\" in selector \"a=b=c\""),
+    ];
+    for (words, line) in table {
+        assert_eq!(get(words).pods(Vec::new(), now()).map_err(|refusal: Refusal| refusal.to_string()), Err(line.to_owned()), "{words}");
+    }
+}
+
+#[test]
+fn a_hostile_name_cannot_break_the_table() {
+    let mut pod = pod("default", "web");
+    pod.status.as_mut().unwrap().reason = Some("\x1b[31mred\nNAME".to_owned());
+    pod.status.as_mut().unwrap().container_statuses = None;
+    let table = answer("pods", &[pod]).stdout;
+    assert_eq!(table.lines().count(), 2);
+    assert!(table.contains("^[[31mred...") && !table.contains('\x1b'), "{table}");
+}
+
+#[test]
+fn events_are_listed_oldest_first() {
+    let event = |reason: &str, last: &str, count: i32| -> Event {
+        serde_json::from_value(json!({
+            "metadata": {"name": format!("web.{reason}"), "namespace": "default"}, "type": "Warning", "reason": reason, "message": "back-off\nsecond line ", "count": count,
+            "firstTimestamp": "2026-03-07T09:50:00Z", "lastTimestamp": last, "source": {"component": "minipod"},
+            "involvedObject": {"kind": "Pod", "name": "web", "namespace": "default", "fieldPath": "spec.containers{app}"},
+        }))
+        .unwrap()
+    };
+    let events = [event("BackOff", "2026-03-07T09:59:30Z", 7), event("Pulled", "2026-03-07T09:50:00Z", 1)];
+    let table = get("events").events(&events, now()).unwrap().stdout;
+    assert_eq!(
+        table,
+        "LAST SEEN   TYPE      REASON    OBJECT    MESSAGE\n10m         Warning   Pulled    pod/web   back-off...\n30s         Warning   BackOff   pod/web   back-off...\n"
+    );
+    let wide = get("events -o wide --no-headers").events(&events[..1], now()).unwrap().stdout;
+    assert_eq!(wide, "30s   Warning   BackOff   pod/web   spec.containers{app}   minipod   back-off...   10m   7     web.BackOff\n");
+    assert_eq!(get("events -n shop").events(&events, now()).unwrap().stderr, "No resources found in shop namespace.\n");
+}
