@@ -6,6 +6,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+// The rule is for the library; a build script has no other way to run the compiler.
+#[allow(clippy::disallowed_methods)]
 fn main() {
     let source = "src/sys/pause_program.rs";
     println!("cargo::rerun-if-changed={source}");

@@ -78,10 +78,11 @@ pub fn exec(args: &ExecArgs, places: &Places) -> Result<u8> {
         return Err(Refusal::client(format!("cannot exec into a container in a completed pod; current phase is {phase}")).into());
     }
     let means = borrow(&PodDir::new(places, &args.namespace, name), &container)?;
-    let terminal = args.tty && (tty::is_terminal(std::io::stdin()) || {
-        eprintln!("Unable to use a TTY - input is not a terminal or the right kind of file");
-        false
-    });
+    let terminal = args.tty
+        && (tty::is_terminal(std::io::stdin()) || {
+            eprintln!("Unable to use a TTY - input is not a terminal or the right kind of file");
+            false
+        });
     let plan = plan_of(&means, args, terminal)?;
     let code = match if terminal { on_terminal(&plan, &means) } else { on_streams(&plan, &means, args.stdin) } {
         Ok(code) => code,
@@ -153,13 +154,12 @@ fn on_streams(plan: &Plan, means: &Means, with_stdin: bool) -> Result<i32, Error
 
 /// A terminal of the container; ours is raw while it lasts.
 fn on_terminal(plan: &Plan, means: &Means) -> Result<i32, Error> {
+    let stdin = std::io::stdin();
     let (ours, theirs) = socket::pair()?;
     let signals = Signals::take(&[Signal::SIGWINCH, Signal::SIGTERM, Signal::SIGHUP])?;
-    let child = launch(plan, &Hands { terminal: Some(theirs.as_fd()), ..hands(means) }, Some(means.cgroup.as_fd()))?;
+    let child = launch(plan, &Hands { terminal: Some(theirs.as_fd()), size: Some(tty::size(&stdin)?), ..hands(means) }, Some(means.cgroup.as_fd()))?;
     let terminal = socket::receive(&ours)?.1.pop().ok_or_else(|| Error::said("the command's terminal did not arrive"))?;
-    let stdin = std::io::stdin();
     let _raw = tty::Raw::new(stdin.as_fd())?;
-    tty::set_size(&terminal, tty::size(&stdin)?)?;
     carry(&child, &terminal, stdin.as_fd(), &signals)
 }
 
@@ -192,12 +192,14 @@ fn carry(child: &Child, terminal: &OwnedFd, keyboard: BorrowedFd<'_>, signals: &
                     0 => poll.remove(keyboard),
                     n => tty::write_all(terminal, &buffer[..n])?,
                 },
-                SIGNALS => while let Some(signal) = signals.next() {
-                    match signal {
-                        libc::SIGWINCH => tty::set_size(terminal, tty::size(keyboard)?)?,
-                        signal => child.signal(signal)?,
+                SIGNALS => {
+                    while let Some(signal) = signals.next() {
+                        match signal {
+                            libc::SIGWINCH => tty::set_size(terminal, tty::size(keyboard)?)?,
+                            signal => child.signal(signal)?,
+                        }
                     }
-                },
+                }
                 _ => {
                     ended = child.try_wait()?.map(|exit| exit.code());
                     poll.remove(child);

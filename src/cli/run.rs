@@ -25,8 +25,8 @@ use crate::manifest::{self, Loaded};
 use crate::pod::control::{self, Reply, Request};
 use crate::pod::dir::PodDir;
 use crate::pod::places::Places;
-use crate::pod::status;
 use crate::pod::start::{self, Options, Refusal as Refused, Started};
+use crate::pod::status;
 use crate::sys::notify::Notify;
 use crate::sys::poll::{Poll, Signals};
 
@@ -160,7 +160,9 @@ pub fn apply(args: &ApplyArgs, places: &Places) -> Result<u8> {
             Ok(started) => println!("pod/{} created", started.dir.name),
             Err(Refused::AlreadyExists(known)) if known.spec == spec => println!("pod/{name} unchanged"),
             Err(Refused::AlreadyExists(_)) => {
-                eprintln!("The Pod {name:?} is invalid: spec: Forbidden: pod updates may not change fields of a pod that runs; delete it first: minipod delete pod {name}");
+                eprintln!(
+                    "The Pod {name:?} is invalid: spec: Forbidden: pod updates may not change fields of a pod that runs; delete it first: minipod delete pod {name}"
+                );
                 code = 1;
             }
             Err(Refused::Failed(error)) => {
@@ -318,7 +320,13 @@ impl<'a> Foreground<'a> {
             eprintln!("{}: {}", self.dir.name, status.message.unwrap_or_default());
             return DEADLINE;
         }
-        let sidecars: Vec<String> = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten()).filter(|c| c.restart_policy.as_deref() == Some("Always")).map(|c| c.name.clone()).collect();
+        let sidecars: Vec<String> = pod
+            .spec
+            .iter()
+            .flat_map(|spec| spec.init_containers.iter().flatten())
+            .filter(|c| c.restart_policy.as_deref() == Some("Always"))
+            .map(|c| c.name.clone())
+            .collect();
         let ended = |statuses: Option<Vec<k8s_openapi::api::core::v1::ContainerStatus>>| {
             let statuses = statuses.unwrap_or_default().into_iter().filter(|status| !sidecars.contains(&status.name));
             statuses.filter_map(|status| Some((status.name, status.state?.terminated?))).collect::<Vec<_>>()

@@ -38,6 +38,9 @@ pub fn plan(pod: &PodSpec, hostname: &str, scratch: &Path) -> Plan {
     if shared.contains(Namespaces::UTS) {
         steps.push(Step::HostName(hostname.to_owned()));
     }
+    if shared.contains(Namespaces::NET) {
+        steps.push(Step::OpenNetwork);
+    }
     steps.extend([
         Step::LeaveHostMounts,
         Step::EmptyRoot { at: scratch.to_owned() },

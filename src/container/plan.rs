@@ -97,7 +97,8 @@ fn rights(process: &Process) -> Vec<Step> {
         names
     };
     let user = process.user();
-    let user = Step::User { uid: user.uid(), gid: user.gid(), groups: user.additional_gids().clone().unwrap_or_default(), umask: user.umask().unwrap_or(0o022) };
+    let user =
+        Step::User { uid: user.uid(), gid: user.gid(), groups: user.additional_gids().clone().unwrap_or_default(), umask: user.umask().unwrap_or(0o022) };
     let mut steps = vec![Step::WorkingDirectory(process.cwd().clone())];
     match process.capabilities() {
         Some(sets) => steps.extend([Step::BoundCapabilities(names(sets.bounding())), user, Step::Capabilities(names(sets.permitted()))]),

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, SecurityContext};
 use oci_spec::runtime::{
-    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, Mount as OciMount, MountBuilder, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, Mount as OciMount, MountBuilder, ProcessBuilder,
+    RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
 use crate::error::{Error, Result};
@@ -50,14 +51,37 @@ pub struct Surroundings<'a> {
 
 /// containerd's default capabilities, which Kubernetes' documentation assumes (14).
 pub const DEFAULT_CAPABILITIES: [&str; 14] = [
-    "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP", "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FSETID",
+    "FOWNER",
+    "MKNOD",
+    "NET_RAW",
+    "SETGID",
+    "SETUID",
+    "SETFCAP",
+    "SETPCAP",
+    "NET_BIND_SERVICE",
+    "SYS_CHROOT",
+    "KILL",
+    "AUDIT_WRITE",
 ];
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Paths that tell of the machine or change it; hidden (KEP: procMount Default).
 const MASKED: [&str; 12] = [
-    "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
     "/sys/devices/virtual/powercap",
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
@@ -70,7 +94,15 @@ pub fn compile(pod: &Pod, container: &Container, around: &Surroundings<'_>) -> R
     let security = container.security_context.clone().unwrap_or_default();
     let process = ProcessBuilder::default()
         .terminal(container.tty.unwrap_or(false))
-        .user(UserBuilder::default().uid(around.user.uid).gid(around.user.gid).additional_gids(around.user.groups.clone()).umask(0o022u32).build().map_err(broken)?)
+        .user(
+            UserBuilder::default()
+                .uid(around.user.uid)
+                .gid(around.user.gid)
+                .additional_gids(around.user.groups.clone())
+                .umask(0o022u32)
+                .build()
+                .map_err(broken)?,
+        )
         .args(args)
         .env(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>())
         .cwd(working_dir(container, around.image))
@@ -164,10 +196,22 @@ fn capabilities(security: &SecurityContext, uid: u32) -> Result<oci_spec::runtim
         set.push(name);
     }
     set.retain(|name| !drop.contains(name));
-    let known = |names: &[String]| names.iter().map(|name| name.parse::<Capability>().map_err(|_| Error::said(format!("{name:?} is not a capability")).reason("CreateContainerConfigError"))).collect::<Result<std::collections::HashSet<_>>>();
+    let known = |names: &[String]| {
+        names
+            .iter()
+            .map(|name| name.parse::<Capability>().map_err(|_| Error::said(format!("{name:?} is not a capability")).reason("CreateContainerConfigError")))
+            .collect::<Result<std::collections::HashSet<_>>>()
+    };
     let bounding = known(&set)?;
     let held = if uid == 0 { bounding.clone() } else { Default::default() };
-    LinuxCapabilitiesBuilder::default().bounding(bounding).permitted(held.clone()).effective(held).inheritable(std::collections::HashSet::new()).ambient(std::collections::HashSet::new()).build().map_err(broken)
+    LinuxCapabilitiesBuilder::default()
+        .bounding(bounding)
+        .permitted(held.clone())
+        .effective(held)
+        .inheritable(std::collections::HashSet::new())
+        .ambient(std::collections::HashSet::new())
+        .build()
+        .map_err(broken)
 }
 
 fn bare_names(names: Option<Vec<String>>) -> Vec<String> {
@@ -176,9 +220,47 @@ fn bare_names(names: Option<Vec<String>>) -> Vec<String> {
 
 /// capabilities(7), up to 5.9.
 pub const ALL_CAPABILITIES: [&str; 41] = [
-    "AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE", "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE", "LINUX_IMMUTABLE",
-    "MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_RAW", "PERFMON", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYSLOG", "SYS_ADMIN", "SYS_BOOT", "SYS_CHROOT", "SYS_MODULE",
-    "SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "WAKE_ALARM",
+    "AUDIT_CONTROL",
+    "AUDIT_READ",
+    "AUDIT_WRITE",
+    "BLOCK_SUSPEND",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "KILL",
+    "LEASE",
+    "LINUX_IMMUTABLE",
+    "MAC_ADMIN",
+    "MAC_OVERRIDE",
+    "MKNOD",
+    "NET_ADMIN",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_RAW",
+    "PERFMON",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYSLOG",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_CHROOT",
+    "SYS_MODULE",
+    "SYS_NICE",
+    "SYS_PACCT",
+    "SYS_PTRACE",
+    "SYS_RAWIO",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "WAKE_ALARM",
 ];
 
 /// Net, IPC and UTS are the pause's; PID too if the pod shares it; mount and cgroup are the container's own. hostNetwork leaves net

@@ -20,9 +20,50 @@ use crate::volume;
 
 /// The calls that a step may fail in, by number in the message of eight bytes. The first stands for "none: a rule was broken".
 pub const CALLS: &[&str] = &[
-    "", "setns", "unshare", "setsid", "write", "open", "openat", "openat2", "mkdirat", "mknodat", "symlinkat", "fchmod", "fchown", "fstat", "fstatat", "mount", "fsopen", "fsconfig", "fsmount", "open_tree", "move_mount", "mount_setattr",
-    "pivot_root", "umount2", "chdir", "fchdir", "prctl", "capset", "setgroups", "setresgid", "setresuid", "dup2", "fcntl", "ioctl", "grantpt", "unlockpt", "sendmsg", "close_range", "sigaction", "sigprocmask", "sethostname", "execve",
-    "execveat", "read",
+    "",
+    "setns",
+    "unshare",
+    "setsid",
+    "write",
+    "open",
+    "openat",
+    "openat2",
+    "mkdirat",
+    "mknodat",
+    "symlinkat",
+    "fchmod",
+    "fchown",
+    "fstat",
+    "fstatat",
+    "mount",
+    "fsopen",
+    "fsconfig",
+    "fsmount",
+    "open_tree",
+    "move_mount",
+    "mount_setattr",
+    "pivot_root",
+    "umount2",
+    "chdir",
+    "fchdir",
+    "prctl",
+    "capset",
+    "setgroups",
+    "setresgid",
+    "setresuid",
+    "dup2",
+    "fcntl",
+    "ioctl",
+    "grantpt",
+    "unlockpt",
+    "sendmsg",
+    "close_range",
+    "sigaction",
+    "sigprocmask",
+    "sethostname",
+    "execve",
+    "execveat",
+    "read",
 ];
 
 /// What a child does before it becomes the program.
@@ -39,18 +80,35 @@ pub enum Step {
     OomScore(i32),
     /// The name that the pod's UTS namespace shows (pause).
     HostName(String),
+    /// What containerd gives each new network namespace: ports below 1024 and ping for everybody in it (pause).
+    OpenNetwork,
     /// A copy of the host's mounts that the host no longer sees.
     LeaveHostMounts,
     /// The image's layers and a fresh upper directory become the root file system.
-    Root { layers: Layers, at: PathBuf },
+    Root {
+        layers: Layers,
+        at: PathBuf,
+    },
     /// A root with nothing in it (pause).
-    EmptyRoot { at: PathBuf },
+    EmptyRoot {
+        at: PathBuf,
+    },
     /// A file system of the kernel's.
-    Mount { kind: String, options: Vec<(String, String)>, limits: Limits, at: PathBuf },
+    Mount {
+        kind: String,
+        options: Vec<(String, String)>,
+        limits: Limits,
+        at: PathBuf,
+    },
     /// The usual device nodes and links of /dev.
     Devices,
     /// A directory or file of the host, or a part of a volume.
-    Bind { source: PathBuf, sub_path: Option<String>, at: PathBuf, read_only: bool },
+    Bind {
+        source: PathBuf,
+        sub_path: Option<String>,
+        at: PathBuf,
+        read_only: bool,
+    },
     /// A path of /proc or /sys that tells of the machine is covered.
     Mask(PathBuf),
     /// A path of /proc that changes the machine is made read-only.
@@ -61,10 +119,17 @@ pub enum Step {
     /// stdin, stdout and stderr are the pipes that the supervisor gave.
     Streams,
     /// stdin, stdout and stderr are a terminal of the container; its other end goes to the parent.
-    Terminal { console: bool },
+    Terminal {
+        console: bool,
+    },
     WorkingDirectory(PathBuf),
     BoundCapabilities(Vec<String>),
-    User { uid: u32, gid: u32, groups: Vec<u32>, umask: u32 },
+    User {
+        uid: u32,
+        gid: u32,
+        groups: Vec<u32>,
+        umask: u32,
+    },
     Capabilities(Vec<String>),
     NoNewPrivileges,
     /// Nothing of a pod outlives its supervisor.
@@ -84,6 +149,8 @@ pub struct Hands<'a> {
     pub streams: Option<[BorrowedFd<'a>; 3]>,
     /// Where the parent waits for the terminal's end.
     pub terminal: Option<BorrowedFd<'a>>,
+    /// How large the terminal is to be; the program finds it so from its first moment.
+    pub size: Option<tty::Size>,
     /// `cgroup.procs` of v1 cgroups, open for writing.
     pub limits: &'a [OwnedFd],
     /// The pause program.
@@ -120,6 +187,7 @@ impl Step {
             Step::EnterLimits => enter_limits(walk.hands.limits),
             Step::OomScore(score) => set_oom_score(*score),
             Step::HostName(name) => user::set_host_name(name),
+            Step::OpenNetwork => open_network(),
             Step::LeaveHostMounts => mount::leave_host_propagation(),
             Step::Root { layers, at } => walk.take_root(at, || mount::overlay(&layers.dir, &layers.names, Some((&layers.upper, &layers.work)), at)),
             Step::EmptyRoot { at } => walk.take_root(at, || mount::tmpfs(at, Some(4096), 0o755)),
@@ -131,7 +199,7 @@ impl Step {
             Step::ReadOnlyRoot => mount::limit(walk.root()?, Limits::READ_ONLY, false),
             Step::SwitchRoot => mount::pivot_root(walk.root()?).map(|()| walk.root = None),
             Step::Streams => place_streams(Walk::hand(walk.hands.streams, "streams")?),
-            Step::Terminal { console } => open_terminal(Walk::hand(walk.hands.terminal, "terminal")?, *console),
+            Step::Terminal { console } => open_terminal(Walk::hand(walk.hands.terminal, "terminal")?, walk.hands.size, *console),
             Step::WorkingDirectory(path) => enter_directory(path),
             Step::BoundCapabilities(keep) => user::bound_capabilities(keep),
             Step::User { uid, gid, groups, umask } => {
@@ -163,7 +231,7 @@ impl Step {
             Step::IgnoreChildren => "sigaction",
             Step::Join(_) => "setns",
             Step::EnterLimits => "write, unshare",
-            Step::OomScore(_) => "write",
+            Step::OomScore(_) | Step::OpenNetwork => "write",
             Step::HostName(_) => "sethostname",
             Step::LeaveHostMounts | Step::Root { .. } => "mount",
             Step::EmptyRoot { .. } | Step::Mount { .. } => "fsopen, fsmount, move_mount",
@@ -196,6 +264,7 @@ impl fmt::Display for Step {
             Step::EnterLimits => f.write_str("entering the v1 cgroups of its limits"),
             Step::OomScore(score) => write!(f, "setting oom_score_adj to {score}"),
             Step::HostName(name) => write!(f, "setting the host name {name}"),
+            Step::OpenNetwork => f.write_str("letting every user bind low ports and ping"),
             Step::LeaveHostMounts => f.write_str("leaving the host's mount propagation"),
             Step::Root { layers, at } => write!(f, "stacking {} layers as root at {}", layers.names.len(), at.display()),
             Step::EmptyRoot { at } => write!(f, "making an empty root at {}", at.display()),
@@ -268,6 +337,18 @@ fn set_oom_score(score: i32) -> Result<()> {
     }
 }
 
+/// §19: sysctls of the network namespace that we are in. One that this kernel lacks is not missed.
+fn open_network() -> Result<()> {
+    for (name, value) in [("ip_unprivileged_port_start", "0"), ("ping_group_range", "0 2147483647")] {
+        let path = Path::new("/proc/sys/net/ipv4").join(name);
+        match std::fs::write(&path, value) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("write", path.display(), &error)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// /proc and /sys must be ordinary directories of the image: a link there would move what the masks are for.
 fn mount_filesystem(root: BorrowedFd<'_>, kind: &str, options: &[(String, String)], limits: Limits, at: &Path) -> Result<()> {
     let tree = mount::new_filesystem(kind, options, limits)?;
@@ -282,7 +363,14 @@ fn make_devices(root: BorrowedFd<'_>) -> Result<()> {
     for (name, major, minor) in [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)] {
         file::make_char_device(&dev, name, (major, minor), 0o666)?;
     }
-    for (name, target) in [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx"), ("core", "/proc/kcore")] {
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+        ("core", "/proc/kcore"),
+    ] {
         file::make_symlink(&dev, name, target)?;
     }
     Ok(())
@@ -330,8 +418,9 @@ fn place_streams(streams: [BorrowedFd<'_>; 3]) -> Result<()> {
     streams.into_iter().zip(0..).try_for_each(|(stream, number)| process::place_descriptor(stream, number))
 }
 
-fn open_terminal(parent: BorrowedFd<'_>, console: bool) -> Result<()> {
+fn open_terminal(parent: BorrowedFd<'_>, size: Option<tty::Size>, console: bool) -> Result<()> {
     let (ours, theirs) = tty::new_terminal()?;
+    size.map_or(Ok(()), |size| tty::set_size(&ours, size))?;
     socket::send(parent, b"terminal", &[ours.as_fd()])?;
     tty::take_as_controlling(&theirs)?;
     if console {

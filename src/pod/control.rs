@@ -35,8 +35,12 @@ pub enum Request {
 pub enum Reply {
     Done {},
     /// `spec` is the container's OCI runtime spec; the descriptors come with the message.
-    Running { spec: String },
-    Refused { why: String },
+    Running {
+        spec: String,
+    },
+    Refused {
+        why: String,
+    },
 }
 
 /// Asks the supervisor of a pod. None: there is no supervisor.
@@ -77,7 +81,10 @@ mod tests {
 
     #[test]
     fn messages_have_the_documented_shape() {
-        for (request, text) in [(Request::Stop { grace_seconds: Some(5) }, r#"{"stop":{"graceSeconds":5}}"#), (Request::Exec { container: "web".into() }, r#"{"exec":{"container":"web"}}"#)] {
+        for (request, text) in [
+            (Request::Stop { grace_seconds: Some(5) }, r#"{"stop":{"graceSeconds":5}}"#),
+            (Request::Exec { container: "web".into() }, r#"{"exec":{"container":"web"}}"#),
+        ] {
             assert_eq!(serde_json::to_string(&request).unwrap(), text);
             assert_eq!(serde_json::from_str::<Request>(text).unwrap(), request);
         }

@@ -60,7 +60,8 @@ fn explain_container(store: &Store, pod: &Pod, container: &Container, dir: &PodD
         volumes: &volumes,
         pause: None,
         cgroup: &cgroup,
-        limited: cgroup::limits::of_container(pod_spec(pod), container) != cgroup::Limits::default() && cgroup::Hierarchies::detect().is_ok_and(|here| !here.v1().is_empty()),
+        limited: cgroup::limits::of_container(pod_spec(pod), container) != cgroup::Limits::default()
+            && cgroup::Hierarchies::detect().is_ok_and(|here| !here.v1().is_empty()),
         node_memory: node_memory(),
     };
     let (spec, plan) = whole.compose()?;

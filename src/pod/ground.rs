@@ -28,6 +28,7 @@ pub struct Ground {
     pub network: Network,
     pub name: PodName,
     pub hostname: Hostname,
+    hierarchies: Hierarchies,
     pub cgroup: PodCgroup,
     pub devices: DeviceProgram,
     pub logs: PathBuf,
@@ -42,7 +43,7 @@ impl Ground {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let hierarchies = Hierarchies::detect()?;
         let devices = DeviceProgram::load(&Devices::of_containers()).map_err(|e| e.doing("making the device rules"))?;
-        let store = Store::open(&places.images())?;
+        let store = Store::open(places.images())?;
         let network = Network::open(&places.run, places.pod_range.parse()?)?;
         let logs = log::pod_dir(&places.log.join("pods"), &dir.namespace, &dir.name, uid)?;
         let hostname = hostname_of(pod)?;
@@ -52,6 +53,7 @@ impl Ground {
         if let Some(first) = unenforced.iter().find(|missing| !missing.is_request && !allow_unenforced) {
             let error = Error::said(format!("{first}; run with --allow-unenforced to go without"));
             pod_cgroup.remove(CGROUP_PATIENCE);
+            let _ = cgroup::remove_base(&hierarchies, &places.cgroup);
             return Err(error);
         }
         let name = PodName {
@@ -61,7 +63,19 @@ impl Ground {
             hostname: hostname.short.clone(),
             subdomain: spec.subdomain.clone().filter(|subdomain| !subdomain.is_empty()),
         };
-        let ground = Ground { dir: dir.clone(), places: places.clone(), store, network, name, hostname, cgroup: pod_cgroup, devices, logs, node_memory: node_memory() };
+        let ground = Ground {
+            dir: dir.clone(),
+            places: places.clone(),
+            store,
+            network,
+            name,
+            hostname,
+            hierarchies,
+            cgroup: pod_cgroup,
+            devices,
+            logs,
+            node_memory: node_memory(),
+        };
         if let Err(error) = ground.furnish() {
             ground.clear();
             return Err(error);
@@ -99,6 +113,7 @@ impl Ground {
     /// Kills whatever is left of the pod and removes what was made of the machine. Collects errors and goes on.
     pub fn clear(self) -> Vec<Error> {
         let mut errors = self.cgroup.remove(CGROUP_PATIENCE);
+        errors.extend(cgroup::remove_base(&self.hierarchies, &self.places.cgroup).err());
         let shm = self.dir.path().join("shm");
         errors.extend(crate::sys::mount::unmount(&shm).err());
         errors
@@ -111,7 +126,12 @@ pub fn clear_directory(dir: &Path) -> Vec<Error> {
         .iter()
         .filter_map(|name| {
             let path = dir.join(name);
-            if path.is_dir() { file::remove_tree(&path) } else { std::fs::remove_file(&path).or_else(ignore_missing).map_err(|e| Error::io("unlink", path.display(), &e)) }.err()
+            if path.is_dir() {
+                file::remove_tree(&path)
+            } else {
+                std::fs::remove_file(&path).or_else(ignore_missing).map_err(|e| Error::io("unlink", path.display(), &e))
+            }
+            .err()
         })
         .collect()
 }

@@ -11,7 +11,6 @@ use super::compose::{self, Whole};
 use super::dir::make_dirs;
 use super::ground::{CGROUP_PATIENCE, Ground, pod_spec};
 use super::sandbox::{Sandbox, hostname};
-use crate::volume::Volumes;
 use crate::cgroup::{self, Cgroup, Unenforced};
 use crate::container::launch::launch;
 use crate::container::log::{self, LogFile, Records, Stream};
@@ -22,13 +21,14 @@ use crate::image::{Image, Reference, Store};
 use crate::lifecycle::{Ended, FailedAt, Failure, Ids};
 use crate::sys::process::{self, Child, Exit};
 use crate::sys::{file, mount, socket, tty};
+use crate::volume::Volumes;
 
 /// A container's main process, and what it writes.
 pub struct Instance {
     pub child: Child,
     pub cgroup: Cgroup,
     /// What is left to read; an ended stream is gone.
-    pub outputs: Vec<(Stream, OwnedFd)>,
+    pub outputs: Outputs,
     pub log: LogFile,
     pub log_path: PathBuf,
     /// The image's STOPSIGNAL, else SIGTERM.
@@ -38,6 +38,10 @@ pub struct Instance {
     _image: OwnedFd,
 }
 
+/// A container's OCI runtime spec, in the directory of its start.
+const SPEC: &str = "config.json";
+/// What a container writes, while it does.
+type Outputs = Vec<(Stream, OwnedFd)>;
 /// The most that is read from one stream before the others get their turn.
 const TURN: usize = 64 * 1024;
 /// §24.
@@ -56,17 +60,22 @@ pub fn find_image(store: &Store, container: &Container) -> Result<Image> {
     if container.image_pull_policy.as_deref() == Some("Never") {
         return Err(Error::said(format!("Container image {name:?} is not present with pull policy of Never")).reason("ErrImageNeverPull"));
     }
-    Err(Error::said(format!("failed to pull image {name:?}: it is not in the store, and this minipod does not pull from registries; bring it in with `minipod image import`")).reason("ErrImagePull"))
+    Err(Error::said(format!(
+        "failed to pull image {name:?}: it is not in the store, and this minipod does not pull from registries; bring it in with `minipod image import`"
+    ))
+    .reason("ErrImagePull"))
 }
 
-/// Starts a container. `attempt` is its restart count and names its log.
-pub fn start(ground: &Ground, sandbox: &Sandbox, volumes: &Volumes, pod: &Pod, container: &Container, attempt: u32) -> std::result::Result<(Instance, Ids, Vec<Unenforced>), (Failure, Ids)> {
-    let mut ids = Ids::default();
-    prepare(ground, sandbox, volumes, pod, container, attempt, &mut ids).map(|(instance, unenforced)| (instance, ids.clone(), unenforced)).map_err(|error| (failure_of(&error), ids))
+/// What a start of a container needs of its pod.
+pub struct Home<'a> {
+    pub ground: &'a Ground,
+    pub sandbox: &'a Sandbox,
+    pub volumes: &'a Volumes,
+    pub pod: &'a Pod,
 }
 
 /// Where a failed start failed is told by its reason (§10).
-fn failure_of(error: &Error) -> Failure {
+pub fn failure_of(error: &Error) -> Failure {
     let reason = error.reason.unwrap_or("RunContainerError");
     let at = match reason {
         "ErrImagePull" | "ErrImageNeverPull" | "InvalidImageName" | "ImageInspectError" => FailedAt::Image,
@@ -76,49 +85,53 @@ fn failure_of(error: &Error) -> Failure {
     Failure { at, reason: reason.to_owned(), message: error.to_string() }
 }
 
-fn prepare(ground: &Ground, sandbox: &Sandbox, volumes: &Volumes, pod: &Pod, container: &Container, attempt: u32, ids: &mut Ids) -> Result<(Instance, Vec<Unenforced>)> {
+/// Starts a container. `attempt` is its restart count and names its log. What of its limits could not be set is told beside it.
+pub fn start(home: &Home<'_>, container: &Container, attempt: u32) -> Result<(Instance, Ids, Vec<Unenforced>)> {
+    let ground = home.ground;
     let image = find_image(&ground.store, container)?;
     let hold = ground.store.hold(&image)?;
-    *ids = Ids { image: image.reference.to_string(), image_id: image.image_id(), container_id: format!("minipod://{}", random_id()?) };
-    let pod_spec = pod_spec(pod);
+    let ids = Ids { image: image.reference.to_string(), image_id: image.image_id(), container_id: format!("minipod://{}", random_id()?) };
     let directory = ground.attempt(&container.name, attempt);
     furnish(&directory)?;
-
-    let limits = cgroup::limits::of_container(pod_spec, container);
-    let (own_cgroup, unenforced) = ground.cgroup.container(&container.name, attempt, &limits)?;
-    let launched = (|| {
-        ground.devices.attach(own_cgroup.dir())?;
-        let join_files = own_cgroup.join_files()?;
-        let whole = Whole {
-            pod,
-            container,
-            image: &image,
-            dir: ground.dir.path(),
-            attempt: &directory,
-            hostname: &hostname(ground, pod),
-            volumes: &|name| volumes.source(name).map(Path::to_owned),
-            pause: Some(sandbox.pause.pid),
-            cgroup: own_cgroup.path(),
-            limited: !join_files.is_empty(),
-            node_memory: ground.node_memory,
-        };
-        let (spec, plan) = whole.compose()?;
-        let spec_path = directory.join("config.json");
-        let text = serde_json::to_vec(&spec).map_err(|e| Error::said(format!("{}: {e}", spec_path.display())))?;
-        file::write_atomically(&spec_path, &text, 0o600)?;
-        launch_with_output(&plan, sandbox, &own_cgroup, &join_files, container.tty == Some(true))
-    })();
-    let (child, outputs) = match launched {
-        Ok(launched) => launched,
-        Err(error) => {
-            own_cgroup.remove(CGROUP_PATIENCE);
-            return Err(error);
-        }
-    };
     let log_path = log::file(&ground.logs, &container.name, attempt)?;
     let log = LogFile::open(&log_path)?;
-    let stop_signal = image.stop_signal.as_deref().and_then(process::signal_number).unwrap_or(libc::SIGTERM);
-    Ok((Instance { child, cgroup: own_cgroup, outputs, log, log_path, stop_signal, directory, _image: hold }, unenforced))
+    let limits = cgroup::limits::of_container(pod_spec(home.pod), container);
+    let (own_cgroup, unenforced) = ground.cgroup.container(&container.name, attempt, &limits)?;
+    match launch_in(home, container, &image, &directory, &own_cgroup) {
+        Ok((child, outputs)) => {
+            let stop_signal = image.stop_signal.as_deref().and_then(process::signal_number).unwrap_or(libc::SIGTERM);
+            Ok((Instance { child, cgroup: own_cgroup, outputs, log, log_path, stop_signal, directory, _image: hold }, ids, unenforced))
+        }
+        Err(error) => {
+            own_cgroup.remove(CGROUP_PATIENCE);
+            Err(error)
+        }
+    }
+}
+
+/// Composes the plan, keeps the spec for `exec`, and walks the plan in the container's cgroup.
+fn launch_in(home: &Home<'_>, container: &Container, image: &Image, directory: &Path, own_cgroup: &Cgroup) -> Result<(Child, Outputs)> {
+    let ground = home.ground;
+    ground.devices.attach(own_cgroup.dir())?;
+    let join_files = own_cgroup.join_files()?;
+    let whole = Whole {
+        pod: home.pod,
+        container,
+        image,
+        dir: ground.dir.path(),
+        attempt: directory,
+        hostname: &hostname(ground, home.pod),
+        volumes: &|name| home.volumes.source(name).map(Path::to_owned),
+        pause: Some(home.sandbox.pause.pid),
+        cgroup: own_cgroup.path(),
+        limited: !join_files.is_empty(),
+        node_memory: ground.node_memory,
+    };
+    let (spec, plan) = whole.compose()?;
+    let spec_path = directory.join(SPEC);
+    let text = serde_json::to_vec(&spec).map_err(|e| Error::said(format!("{}: {e}", spec_path.display())))?;
+    file::write_atomically(&spec_path, &text, 0o600)?;
+    launch_with_output(&plan, home.sandbox, own_cgroup, &join_files, container.tty == Some(true))
 }
 
 /// Makes what one start needs on disk, empty.
@@ -139,7 +152,7 @@ fn random_id() -> Result<String> {
 }
 
 /// stdin is /dev/null; stdout and stderr are a pipe each, or one terminal.
-fn launch_with_output(plan: &Plan, sandbox: &Sandbox, cgroup: &Cgroup, limits: &[OwnedFd], terminal: bool) -> Result<(Child, Vec<(Stream, OwnedFd)>)> {
+fn launch_with_output(plan: &Plan, sandbox: &Sandbox, cgroup: &Cgroup, limits: &[OwnedFd], terminal: bool) -> Result<(Child, Outputs)> {
     let null = file::open("/dev/null", OFlags::RDONLY)?;
     let hands = Hands { holder: Some(sandbox.pause.as_fd()), limits, ..Default::default() };
     let (child, outputs) = if terminal {
@@ -194,7 +207,7 @@ impl Instance {
 
     /// The container's OCI runtime spec, as it was started.
     pub fn spec(&self) -> Result<String> {
-        let path = self.directory.join("config.json");
+        let path = self.directory.join(SPEC);
         std::fs::read_to_string(&path).map_err(|e| Error::io("read", path.display(), &e))
     }
 

@@ -47,7 +47,9 @@ impl Journal {
             Role::Init | Role::Sidecar => format!("spec.initContainers{{{name}}}"),
         });
         self.unwritten = true;
-        let same = |event: &Event| event.reason.as_deref() == Some(reason) && event.message.as_deref() == Some(message) && event.involved_object.field_path == field_path;
+        let same = |event: &Event| {
+            event.reason.as_deref() == Some(reason) && event.message.as_deref() == Some(message) && event.involved_object.field_path == field_path
+        };
         if let Some(known) = self.events.iter_mut().find(|event| same(event)) {
             known.count = known.count.map(|count| count.saturating_add(1));
             known.last_timestamp = Some(Time(now));

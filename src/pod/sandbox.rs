@@ -107,11 +107,7 @@ impl Sandbox {
             true => files::host_network_hosts_file(&hosts, aliases),
             false => files::hosts_file(&ips, &ground.hostname, aliases),
         };
-        for (name, text) in [
-            ("etc-hosts", hosts),
-            ("hostname", format!("{}\n", hostname(ground, pod))),
-            ("resolv.conf", resolv_conf),
-        ] {
+        for (name, text) in [("etc-hosts", hosts), ("hostname", format!("{}\n", hostname(ground, pod))), ("resolv.conf", resolv_conf)] {
             let path = ground.file(name);
             std::fs::write(&path, text).map_err(|e| Error::io("write", path.display(), &e))?;
         }

@@ -173,7 +173,9 @@ pub fn delete(places: &Places, dir: &PodDir, grace_seconds: Option<u64>, wait: b
         Some((Reply::Refused { why }, ..)) => return Err(Error::said(why)),
         Some((_, _, connection)) => {
             // It closes when the supervisor has ended.
-            if wait { while matches!(control::receive::<Reply>(&connection), Ok(Some(_))) {} }
+            if wait {
+                while matches!(control::receive::<Reply>(&connection), Ok(Some(_))) {}
+            }
             return Ok(Some(()));
         }
         None => {}
@@ -194,7 +196,9 @@ pub fn delete(places: &Places, dir: &PodDir, grace_seconds: Option<u64>, wait: b
 /// Removes what is left of a pod that nobody looks after: processes, cgroups, address, logs, directory.
 fn clear_leftovers(places: &Places, dir: &PodDir, pod: &Pod) -> Result<()> {
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-    let mut errors = cgroup::clear_pod(&Hierarchies::detect()?, &places.cgroup, uid, CGROUP_PATIENCE);
+    let hierarchies = Hierarchies::detect()?;
+    let mut errors = cgroup::clear_pod(&hierarchies, &places.cgroup, uid, CGROUP_PATIENCE);
+    errors.extend(cgroup::remove_base(&hierarchies, &places.cgroup).err());
     let network = Network::open(&places.run, places.pod_range.parse()?)?;
     let alive = |name: &crate::network::PodName| name.uid != uid && PodDir::new(places, &name.namespace, &name.name).is_supervised();
     errors.extend(network.reclaim(&alive).err());

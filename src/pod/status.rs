@@ -49,7 +49,12 @@ pub fn truth(known: Known) -> Pod {
 fn end(container: &mut ContainerStatus) {
     container.ready = false;
     container.started = Some(false);
-    let Some(running) = container.state.as_mut().and_then(|state| state.running.take()) else { return };
+    let state = container.state.get_or_insert_default();
+    if let Some(waiting) = &mut state.waiting {
+        // What it waited for will not come.
+        waiting.reason = Some(SUPERVISOR_LOST.into());
+    }
+    let Some(running) = state.running.take() else { return };
     container.state = Some(ContainerState {
         terminated: Some(ContainerStateTerminated {
             exit_code: 137,

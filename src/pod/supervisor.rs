@@ -20,16 +20,17 @@ use k8s_openapi::api::core::v1::Pod;
 use super::control::{self, Reply, Request};
 use super::dir::Claim;
 use super::ground::{self, Ground, all_containers, pod_spec};
-use super::instance::{self, Instance};
+use super::instance::{self, Home, Instance};
 use super::journal::{Journal, Kind};
 use super::sandbox::Sandbox;
+use crate::cgroup::Unenforced;
 use crate::container::log::Stream;
 use crate::error::{Error, Result};
-use crate::lifecycle::{self, Action, At, C, Event, Facts, FailedAt, Notice, SandboxState, Spec};
+use crate::lifecycle::{self, Action, At, C, Event, Facts, FailedAt, Notice, Spec, Why};
 use crate::network::Names;
 use crate::sys::poll::Poll;
-use crate::volume::Volumes;
 use crate::sys::{process, socket};
+use crate::volume::Volumes;
 
 /// Where an event of the poll set comes from; packed into its token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +60,7 @@ pub struct Supervisor {
     clients: Vec<Option<OwnedFd>>,
     /// Somebody asked for the pod to be gone, not only to end.
     removed_at_end: bool,
+    deadline_told: bool,
     _claim: Claim,
 }
 
@@ -79,7 +81,24 @@ impl Supervisor {
         let journal = Journal::new(&name.namespace, &name.name, &spec.uid);
         let names = ground.network.names();
         let instances = spec.all().map(|_| None).collect();
-        Ok(Supervisor { ground, pod, spec, facts, names, volumes: None, sandbox: None, instances, journal, poll, listener, owner, clients: Vec::new(), removed_at_end: false, _claim: claim })
+        Ok(Supervisor {
+            ground,
+            pod,
+            spec,
+            facts,
+            names,
+            volumes: None,
+            sandbox: None,
+            instances,
+            journal,
+            poll,
+            listener,
+            owner,
+            clients: Vec::new(),
+            removed_at_end: false,
+            deadline_told: false,
+            _claim: claim,
+        })
     }
 
     /// Records something that the pod's owner should know before its first container starts.
@@ -97,6 +116,7 @@ impl Supervisor {
         while self.facts.finished.is_none() {
             let (actions, wake) = lifecycle::decide(&self.spec, &self.facts, now().mono);
             let idle = actions.is_empty();
+            self.tell_deadline();
             for action in actions {
                 let event = self.perform(action);
                 self.observe(event);
@@ -110,6 +130,15 @@ impl Supervisor {
         self.end();
     }
 
+    /// Once, when the end of the pod turns out to be its deadline's doing.
+    fn tell_deadline(&mut self) {
+        let late = lifecycle::drain(&self.spec, &self.facts, now().mono).is_some_and(|drain| drain.why == Why::Deadline);
+        if late && !self.deadline_told {
+            self.deadline_told = true;
+            self.journal.tell(Kind::Normal, "DeadlineExceeded", None, "Pod was active on the node longer than the specified deadline", Timestamp::now());
+        }
+    }
+
     fn observe(&mut self, event: Event) {
         lifecycle::observe(&self.spec, &mut self.facts, event, now());
     }
@@ -117,7 +146,7 @@ impl Supervisor {
     /// Does one thing, and tells what came of it.
     fn perform(&mut self, action: Action) -> Event {
         match action {
-            Action::StartSandbox { .. } => self.start_sandbox(),
+            Action::StartSandbox { attempt } => self.start_sandbox(attempt),
             Action::StopSandbox => self.stop_sandbox(),
             Action::Start { c, restart } => self.start(c, restart),
             Action::Abort(c) => Event::Aborted(c),
@@ -131,7 +160,10 @@ impl Supervisor {
         }
     }
 
-    fn start_sandbox(&mut self) -> Event {
+    fn start_sandbox(&mut self, attempt: u32) -> Event {
+        if attempt > 0 {
+            self.journal.tell(Kind::Normal, "SandboxChanged", None, "Pod sandbox changed, it will be killed and re-created.", Timestamp::now());
+        }
         let started = self.set_up_volumes().and_then(|()| Sandbox::start(&self.ground, &self.pod, &mut self.journal, Timestamp::now()));
         match started {
             Ok(sandbox) => {
@@ -164,9 +196,6 @@ impl Supervisor {
     }
 
     fn stop_sandbox(&mut self) -> Event {
-        if self.facts.stop.is_none() && matches!(self.facts.sandbox.state, SandboxState::Dead { .. }) {
-            self.journal.tell(Kind::Normal, "SandboxChanged", None, "Pod sandbox changed, it will be killed and re-created.", Timestamp::now());
-        }
         if let Some(sandbox) = self.sandbox.take() {
             let errors = sandbox.stop(&self.ground);
             self.complain_of(errors);
@@ -175,41 +204,69 @@ impl Supervisor {
     }
 
     fn start(&mut self, c: C, restart: u32) -> Event {
-        let name = (self.spec.role(c), self.spec.container(c).name.clone());
         let (Some(sandbox), Some(volumes)) = (&self.sandbox, &self.volumes) else {
             let failure = lifecycle::Failure { at: FailedAt::Config, reason: "CreateContainerError".into(), message: "the pod has no sandbox".into() };
             return Event::StartFailed(c, failure);
         };
-        let container = container_of(&self.pod, c);
-        let started = instance::start(&self.ground, sandbox, volumes, &self.pod, container, restart);
-        let image = container.image.clone().unwrap_or_default();
-        let mut tell = |kind, reason, message: &str| self.journal.tell(kind, reason, Some((name.0, &name.1)), message, Timestamp::now());
-        if !matches!(&started, Err((failure, _)) if failure.at == FailedAt::Image) {
-            tell(Kind::Normal, "Pulled", &format!("Container image {image:?} already present on machine and can be accessed by the pod"));
-        }
-        match started {
+        let home = Home { ground: &self.ground, sandbox, volumes, pod: &self.pod };
+        match instance::start(&home, container_of(&self.pod, c), restart) {
             Ok((instance, ids, unenforced)) => {
-                tell(Kind::Normal, "Created", "Container created");
-                tell(Kind::Normal, "Started", "Container started");
-                unenforced.iter().for_each(|missing| tell(Kind::Warning, "Unenforced", &missing.to_string()));
+                self.tell_started(c, &unenforced);
                 let watched = self.watch(c, &instance);
                 self.instances[c.0] = Some(instance);
                 self.complain_of(watched.err());
                 Event::Spawned(c, ids)
             }
-            Err((failure, _)) => {
-                match failure.at {
-                    FailedAt::Run => tell(Kind::Normal, "Created", "Container created"),
-                    FailedAt::Image if failure.reason == "InvalidImageName" => tell(Kind::Warning, "InspectFailed", &failure.message),
-                    FailedAt::Image if failure.reason == "ErrImageNeverPull" => tell(Kind::Warning, "ErrImageNeverPull", &failure.message),
-                    FailedAt::Image => tell(Kind::Warning, "Failed", &format!("Failed to pull image {image:?}: {}", failure.message)),
-                    FailedAt::Config => {}
-                }
-                let message = if failure.at == FailedAt::Image { failure.reason.clone() } else { failure.message.clone() };
-                tell(Kind::Warning, "Failed", &format!("Error: {message}"));
+            Err(error) => {
+                let failure = instance::failure_of(&error);
+                self.tell_failed_start(c, &failure);
                 Event::StartFailed(c, failure)
             }
         }
+    }
+
+    /// The kubelet's events of a start (`kuberuntime_container.go`, since 1.35).
+    fn tell_started(&mut self, c: C, unenforced: &[Unenforced]) {
+        let image = self.spec.container(c).image.clone();
+        self.tell_of(c, Kind::Normal, "Pulled", &format!("Container image {image:?} already present on machine and can be accessed by the pod"));
+        self.tell_of(c, Kind::Normal, "Created", "Container created");
+        self.tell_of(c, Kind::Normal, "Started", "Container started");
+        unenforced.iter().for_each(|missing| self.tell_of(c, Kind::Warning, "Unenforced", &missing.to_string()));
+    }
+
+    fn tell_failed_start(&mut self, c: C, failure: &lifecycle::Failure) {
+        let image = self.spec.container(c).image.clone();
+        let present = format!("Container image {image:?} already present on machine and can be accessed by the pod");
+        let shown = match (failure.at, failure.reason.as_str()) {
+            (FailedAt::Image, "InvalidImageName") => {
+                self.tell_of(c, Kind::Warning, "InspectFailed", &failure.message);
+                &failure.reason
+            }
+            (FailedAt::Image, "ErrImageNeverPull") => {
+                self.tell_of(c, Kind::Warning, "ErrImageNeverPull", &failure.message);
+                &failure.reason
+            }
+            (FailedAt::Image, _) => {
+                self.tell_of(c, Kind::Warning, "Failed", &format!("Failed to pull image {image:?}: {}", failure.message));
+                &failure.reason
+            }
+            (FailedAt::Config, _) => {
+                self.tell_of(c, Kind::Normal, "Pulled", &present);
+                &failure.message
+            }
+            (FailedAt::Run, _) => {
+                self.tell_of(c, Kind::Normal, "Pulled", &present);
+                self.tell_of(c, Kind::Normal, "Created", "Container created");
+                &failure.message
+            }
+        };
+        self.tell_of(c, Kind::Warning, "Failed", &format!("Error: {shown}"));
+    }
+
+    /// Records an event of a container.
+    fn tell_of(&mut self, c: C, kind: Kind, reason: &str, message: &str) {
+        let container = (self.spec.role(c), self.spec.container(c).name.as_str());
+        self.journal.tell(kind, reason, Some(container), message, Timestamp::now());
     }
 
     fn watch(&self, c: C, instance: &Instance) -> Result<()> {
@@ -235,12 +292,10 @@ impl Supervisor {
     }
 
     fn tell(&mut self, c: C, notice: Notice, message: &str) -> Event {
-        let name = (self.spec.role(c), self.spec.container(c).name.as_str());
-        let (kind, reason) = match notice {
-            Notice::Killing => (Kind::Normal, "Killing"),
-            Notice::BackOff => (Kind::Warning, "BackOff"),
-        };
-        self.journal.tell(kind, reason, Some(name), message, Timestamp::now());
+        match notice {
+            Notice::Killing => self.tell_of(c, Kind::Normal, "Killing", message),
+            Notice::BackOff => self.tell_of(c, Kind::Warning, "BackOff", message),
+        }
         Event::Told(c, notice)
     }
 
@@ -373,7 +428,8 @@ impl Supervisor {
             let seconds = stop.until.saturating_sub(stop.at.mono) / 1000;
             let at = Timestamp::from_millisecond(stop.at.wall).unwrap_or_default();
             self.pod.metadata.deletion_grace_period_seconds = Some(seconds as i64);
-            self.pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(whole_seconds(at + jiff::SignedDuration::from_secs(seconds as i64))));
+            self.pod.metadata.deletion_timestamp =
+                Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(whole_seconds(at + jiff::SignedDuration::from_secs(seconds as i64))));
         }
     }
 

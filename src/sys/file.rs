@@ -157,7 +157,9 @@ pub fn read_tail(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
     let length = stat(&fd)?.st_size as u64;
     let mut file = std::fs::File::from(fd);
     let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(length.saturating_sub(limit))).and_then(|_| file.take(limit).read_to_end(&mut bytes)).map_err(|e| Error::io("read", path.display(), &e))?;
+    file.seek(SeekFrom::Start(length.saturating_sub(limit)))
+        .and_then(|_| file.take(limit).read_to_end(&mut bytes))
+        .map_err(|e| Error::io("read", path.display(), &e))?;
     Ok(bytes)
 }
 

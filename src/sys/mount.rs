@@ -53,7 +53,11 @@ pub fn new_filesystem(kind: &str, options: &[(String, String)], limits: Limits) 
     // The source is only what /proc/mounts shows first.
     mount::fsconfig_set_string(context.as_fd(), "source", kind).map_err(failed("fsconfig", kind))?;
     for (key, value) in options {
-        let set = if value.is_empty() { mount::fsconfig_set_flag(context.as_fd(), key.as_str()) } else { mount::fsconfig_set_string(context.as_fd(), key.as_str(), value.as_str()) };
+        let set = if value.is_empty() {
+            mount::fsconfig_set_flag(context.as_fd(), key.as_str())
+        } else {
+            mount::fsconfig_set_string(context.as_fd(), key.as_str(), value.as_str())
+        };
         set.map_err(failed("fsconfig", format!("{kind} {key}={value}")))?;
     }
     mount::fsconfig_create(context.as_fd()).map_err(failed("fsconfig", kind))?;
@@ -87,7 +91,8 @@ fn set_attributes(tree: impl AsFd, set: u64, propagation: u64, recursive: bool) 
     let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation, userns_fd: 0 };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is an empty C string, the attributes live over the call and their size is given.
-    let done = unsafe { libc::syscall(libc::SYS_mount_setattr, tree.as_fd().as_raw_fd(), c"".as_ptr(), flags, &raw const attributes, size_of::<libc::mount_attr>()) };
+    let done =
+        unsafe { libc::syscall(libc::SYS_mount_setattr, tree.as_fd().as_raw_fd(), c"".as_ptr(), flags, &raw const attributes, size_of::<libc::mount_attr>()) };
     if done == 0 { Ok(()) } else { Err(Error::call("mount_setattr", "", super::process::last_errno())) }
 }
 
@@ -109,7 +114,8 @@ pub fn overlay(layers_dir: &Path, layers: &[String], upper: Option<(&Path, &Path
         None => format!("lowerdir={lower}"),
     };
     let options = CString::new(options).map_err(|_| Error::said("a path holds a NUL byte"))?;
-    mount::mount("overlay", target, "overlay", MountFlags::empty(), Some(options.as_c_str())).map_err(failed("mount", format!("overlay on {}", target.display())))
+    mount::mount("overlay", target, "overlay", MountFlags::empty(), Some(options.as_c_str()))
+        .map_err(failed("mount", format!("overlay on {}", target.display())))
 }
 
 /// overlayfs' own escapes for a path within its options.

@@ -138,7 +138,7 @@ pub fn pidfd_of(pid: u32) -> Result<OwnedFd> {
 pub fn clone(namespaces: Namespaces, cgroup: Option<BorrowedFd<'_>>, body: impl FnOnce() -> Result<Infallible>) -> Result<Child> {
     let mut pidfd: libc::c_int = -1;
     // libc's CLONE_INTO_CGROUP overflows its type and is 0: the child would silently stay in our cgroup.
-    let into_cgroup = if cgroup.is_some() { u64::from(linux_raw_sys::general::CLONE_INTO_CGROUP) } else { 0 };
+    let into_cgroup = if cgroup.is_some() { linux_raw_sys::general::CLONE_INTO_CGROUP } else { 0 };
     let args = libc::clone_args {
         flags: libc::CLONE_PIDFD as u64 | into_cgroup | namespaces.bits(),
         pidfd: &raw mut pidfd as u64,
@@ -203,7 +203,8 @@ pub fn unshare(namespaces: Namespaces) -> Result<()> {
 
 /// Asks the kernel to SIGKILL us when our parent dies. Lost on a change of credentials, so it is set after them.
 pub fn die_with_parent() -> Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).map_err(|errno| Error::call("prctl", "PR_SET_PDEATHSIG", errno.raw_os_error()))
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .map_err(|errno| Error::call("prctl", "PR_SET_PDEATHSIG", errno.raw_os_error()))
 }
 
 /// Orphans below us become our children, not init's.
@@ -346,7 +347,11 @@ pub fn signal_number(name: &str) -> Option<i32> {
     let upper = name.to_ascii_uppercase();
     let word = upper.strip_prefix("SIG").unwrap_or(&upper);
     if let Some(rest) = word.strip_prefix("RTMIN") {
-        return if rest.is_empty() { Some(libc::SIGRTMIN()) } else { rest.strip_prefix('+')?.parse::<i32>().ok().map(|n| libc::SIGRTMIN() + n).filter(|n| *n <= libc::SIGRTMAX()) };
+        return if rest.is_empty() {
+            Some(libc::SIGRTMIN())
+        } else {
+            rest.strip_prefix('+')?.parse::<i32>().ok().map(|n| libc::SIGRTMIN() + n).filter(|n| *n <= libc::SIGRTMAX())
+        };
     }
     format!("SIG{word}").parse::<Signal>().ok().map(|signal| signal as i32)
 }
@@ -435,7 +440,12 @@ mod tests {
     fn a_clone_is_reaped_with_its_code_and_its_signal() {
         let child = fork(|| exit_now(7)).unwrap();
         assert_eq!(child.wait().unwrap(), Exit::Code(7));
-        let child = fork(|| loop { std::thread::park() }).unwrap();
+        let child = fork(|| {
+            loop {
+                std::thread::park()
+            }
+        })
+        .unwrap();
         assert_eq!(child.try_wait().unwrap(), None);
         child.signal(libc::SIGKILL).unwrap();
         assert_eq!(child.wait().unwrap().code(), 137);

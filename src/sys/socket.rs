@@ -4,7 +4,7 @@
 //! `/proc/self/fd/N/NAME`, with N the directory.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::sys::socket::{self, AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr};
 
@@ -23,8 +23,9 @@ fn new_socket(flags: SockFlag) -> Result<OwnedFd> {
     socket::socket(AddressFamily::Unix, SockType::SeqPacket, flags | SockFlag::SOCK_CLOEXEC, None).map_err(failed("socket", "unix"))
 }
 
-fn address(dir: impl AsFd, name: &str) -> Result<UnixAddr> {
-    let path = super::file::path_of(dir.as_fd()).join(name);
+/// Good only while the directory is open, so it is borrowed here and kept by the caller until the call is made.
+fn address(dir: BorrowedFd<'_>, name: &str) -> Result<UnixAddr> {
+    let path = super::file::path_of(dir).join(name);
     UnixAddr::new(&path).map_err(failed("bind", name))
 }
 
@@ -32,7 +33,7 @@ fn address(dir: impl AsFd, name: &str) -> Result<UnixAddr> {
 pub fn listen(dir: impl AsFd, name: &str) -> Result<OwnedFd> {
     let socket = new_socket(SockFlag::SOCK_NONBLOCK)?;
     let _ = rustix::fs::unlinkat(dir.as_fd(), name, rustix::fs::AtFlags::empty());
-    socket::bind(socket.as_raw_fd(), &address(&dir, name)?).map_err(failed("bind", name))?;
+    socket::bind(socket.as_raw_fd(), &address(dir.as_fd(), name)?).map_err(failed("bind", name))?;
     socket::listen(&socket, Backlog::new(16).unwrap_or(Backlog::MAXCONN)).map_err(failed("listen", name))?;
     Ok(socket)
 }
@@ -40,7 +41,7 @@ pub fn listen(dir: impl AsFd, name: &str) -> Result<OwnedFd> {
 /// Connects to `name` in a directory. ECONNREFUSED or ENOENT: nobody listens there.
 pub fn connect(dir: impl AsFd, name: &str) -> Result<OwnedFd> {
     let socket = new_socket(SockFlag::empty())?;
-    socket::connect(socket.as_raw_fd(), &address(dir, name)?).map_err(failed("connect", name))?;
+    socket::connect(socket.as_raw_fd(), &address(dir.as_fd(), name)?).map_err(failed("connect", name))?;
     Ok(socket)
 }
 
@@ -60,7 +61,7 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Sends one message with descriptors. A peer that is gone is EPIPE, not a signal.
-pub fn send(socket: impl AsFd, message: &[u8], descriptors: &[std::os::fd::BorrowedFd<'_>]) -> Result<()> {
+pub fn send(socket: impl AsFd, message: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<()> {
     let raw: Vec<_> = descriptors.iter().map(|fd| fd.as_raw_fd()).collect();
     let control = [ControlMessage::ScmRights(&raw)];
     let control = if raw.is_empty() { &control[..0] } else { &control[..] };
@@ -112,10 +113,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let long = dir.path().join("x".repeat(200));
         std::fs::create_dir(&long).unwrap();
-        let dir = super::super::file::open_dir(&long).unwrap();
+        use super::super::file;
+        let dir = file::open_dir(&long).unwrap();
         let listener = listen(&dir, "control").unwrap();
         assert!(accept(&listener).unwrap().is_none());
-        let client = connect(&dir, "control").unwrap();
+        let client = connect(file::open_dir(&long).unwrap(), "control").unwrap();
         let server = accept(&listener).unwrap().unwrap();
         let (_reader, writer) = super::super::process::pipe().unwrap();
         send(&client, b"hello", &[writer.as_fd()]).unwrap();

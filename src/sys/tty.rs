@@ -4,7 +4,10 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::OFlags;
 use rustix::pty::OpenptFlags;
-use rustix::termios::{self, OptionalActions, Termios, Winsize};
+use rustix::termios::{self, OptionalActions, Termios};
+
+/// Rows and columns.
+pub use rustix::termios::Winsize as Size;
 
 use crate::error::{Error, Result};
 
@@ -24,7 +27,8 @@ pub fn new_terminal() -> Result<(OwnedFd, OwnedFd)> {
     }
     rustix::pty::grantpt(&ours).map_err(failed("grantpt", "/dev/pts/ptmx"))?;
     rustix::pty::unlockpt(&ours).map_err(failed("unlockpt", "/dev/pts/ptmx"))?;
-    let theirs = rustix::pty::ioctl_tiocgptpeer(&ours, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).map_err(failed("ioctl", "TIOCGPTPEER"))?;
+    let theirs =
+        rustix::pty::ioctl_tiocgptpeer(&ours, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).map_err(failed("ioctl", "TIOCGPTPEER"))?;
     Ok((ours, theirs))
 }
 
@@ -38,13 +42,13 @@ pub fn is_terminal(fd: impl AsFd) -> bool {
     termios::isatty(fd)
 }
 
-/// Rows and columns.
-pub fn size(terminal: impl AsFd) -> Result<Winsize> {
+/// How large a terminal is.
+pub fn size(terminal: impl AsFd) -> Result<Size> {
     termios::tcgetwinsize(terminal).map_err(failed("ioctl", "TIOCGWINSZ"))
 }
 
 /// Sets rows and columns; the programs on it get SIGWINCH.
-pub fn set_size(terminal: impl AsFd, size: Winsize) -> Result<()> {
+pub fn set_size(terminal: impl AsFd, size: Size) -> Result<()> {
     termios::tcsetwinsize(terminal, size).map_err(failed("ioctl", "TIOCSWINSZ"))
 }
 
