@@ -34,7 +34,7 @@ pub struct DeleteArgs {
     /// A grace of one second
     #[arg(long)]
     now: bool,
-    /// Do not wait for the kubelet's part: with --grace-period=0 the containers are killed at once
+    /// With no grace at all: SIGKILL follows the stop signal after two seconds, the least that Kubernetes gives
     #[arg(long)]
     force: bool,
     /// All pods of the namespace

@@ -58,14 +58,9 @@ pub fn get(args: &GetArgs, places: &Places) -> Result<u8> {
 /// Prints the table and then what changes, until interrupted. Watches the directory of pods, each namespace and each pod.
 fn watch(args: &GetArgs, places: &Places) -> Result<u8> {
     let notify = Notify::new()?;
-    dir::make_dirs(&places.pods())?;
     let mut watch = Watch::new(args);
     loop {
-        notify.watch_dir(places.pods())?;
-        for dir in dir::all(places)? {
-            // One that vanishes just now is told by its parent's watch.
-            let _ = notify.watch_dir(dir.path()).and_then(|()| dir.path().parent().map_or(Ok(()), |namespace| notify.watch_dir(namespace)));
-        }
+        dir::watch(places, &notify)?;
         let text = watch.update(all(places)?.into_iter().map(|(_, pod)| pod).collect(), Timestamp::now())?;
         let mut out = std::io::stdout().lock();
         out.write_all(text.as_bytes())?;

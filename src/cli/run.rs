@@ -3,7 +3,7 @@
 //! In the foreground, what happens is read from where everybody reads it, the pod's status and its logs; the only thing of our
 //! own is a socket to the supervisor, whose closing (however we end) stops the pod.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ const DEADLINE: u8 = 124;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  minipod run pod.yaml               show status changes and what the containers write; Ctrl-C stops gracefully, twice at once
+  minipod run pod.yaml               show status changes and what the containers write; Ctrl-C stops gracefully, a second one without grace
   minipod run -d pod.yaml            start it and return; see `minipod get pods`
   kubectl get pod web -o yaml | minipod run -
 
@@ -201,13 +201,15 @@ struct Foreground<'a> {
     /// How often we were asked to stop.
     stops: u32,
     told: String,
+    /// The warnings that were told.
+    warned: BTreeSet<String>,
     colours: Colours,
 }
 
 impl<'a> Foreground<'a> {
     fn new(places: &'a Places, dir: PodDir, pod: &Pod, owner: OwnedFd) -> Result<Foreground<'a>> {
         let signals = Signals::take(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])?;
-        Ok(Foreground { places, dir, owner, signals, stops: 0, told: String::new(), colours: Colours::of(pod) })
+        Ok(Foreground { places, dir, owner, signals, stops: 0, told: String::new(), warned: BTreeSet::new(), colours: Colours::of(pod) })
     }
 
     /// Shows what happens until the pod has ended; then its exit code.
@@ -232,6 +234,7 @@ impl<'a> Foreground<'a> {
                 Step::Wait if ended => break,
                 Step::Wait => {
                     self.tell_status()?;
+                    self.tell_warnings()?;
                     ended = self.wait(&mut poll, &mut follower)?;
                 }
             }
@@ -259,7 +262,7 @@ impl<'a> Foreground<'a> {
         while let Some(_signal) = self.signals.next() {
             self.stops += 1;
             let grace_seconds = (self.stops > 1).then_some(0);
-            eprintln!("{}: stopping{}", self.dir.name, if self.stops > 1 { " at once" } else { "; once more stops it at once" });
+            eprintln!("{}: stopping{}", self.dir.name, if self.stops > 1 { " without grace" } else { "; once more stops it without grace" });
             control::send(&self.owner, &Request::Stop { grace_seconds }, &[])?;
         }
         Ok(())
@@ -274,6 +277,17 @@ impl<'a> Foreground<'a> {
             let (on, off) = (self.colours.status.render(), self.colours.status.render_reset());
             eprintln!("{on}{}: {now}{off}", self.dir.name);
             self.told = now;
+        }
+        Ok(())
+    }
+
+    /// A line for each new warning among the pod's events: why it waits, why a container did not start.
+    fn tell_warnings(&mut self) -> Result<()> {
+        for event in self.dir.events()?.iter().filter(|event| event.type_.as_deref() == Some("Warning")) {
+            let message = event.message.as_deref().unwrap_or_default();
+            if self.warned.insert(message.to_owned()) {
+                eprintln!("{}: {}: {message}", self.dir.name, event.reason.as_deref().unwrap_or_default());
+            }
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use rustix::fs::OFlags;
 use super::places::Places;
 use crate::error::{Error, Result};
 use crate::sys::file;
+use crate::sys::notify::Notify;
 
 /// The directory of one pod; holding one claims nothing.
 #[derive(Debug, Clone)]
@@ -141,6 +142,21 @@ pub fn all(places: &Places) -> Result<Vec<PodDir>> {
         }
     }
     Ok(found)
+}
+
+/// Watches all that [`all`] reads: each directory before what is in it is listed, so that nothing is missed in between. One that
+/// vanishes meanwhile is told by the watch of its parent.
+pub fn watch(places: &Places, notify: &Notify) -> Result<()> {
+    make_dirs(&places.pods())?;
+    notify.watch_dir(places.pods())?;
+    for namespace in names(&places.pods())? {
+        let namespace = places.pods().join(namespace);
+        let _ = notify.watch_dir(&namespace);
+        for name in names(&namespace)? {
+            let _ = notify.watch_dir(namespace.join(name));
+        }
+    }
+    Ok(())
 }
 
 fn names(dir: &Path) -> Result<Vec<String>> {

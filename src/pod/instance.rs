@@ -36,6 +36,8 @@ pub struct Instance {
     directory: PathBuf,
     /// As long as it is open, nobody removes the image's layers.
     _image: OwnedFd,
+    /// As long as it is open, the program's standard input has not ended.
+    _stdin: Option<OwnedFd>,
 }
 
 /// A container's OCI runtime spec, in the directory of its start.
@@ -98,9 +100,9 @@ pub fn start(home: &Home<'_>, container: &Container, attempt: u32) -> Result<(In
     let limits = cgroup::limits::of_container(pod_spec(home.pod), container);
     let (own_cgroup, unenforced) = ground.cgroup.container(&container.name, attempt, &limits)?;
     match launch_in(home, container, &image, &directory, &own_cgroup) {
-        Ok((child, outputs)) => {
+        Ok(Launched { child, outputs, stdin }) => {
             let stop_signal = image.stop_signal.as_deref().and_then(process::signal_number).unwrap_or(libc::SIGTERM);
-            Ok((Instance { child, cgroup: own_cgroup, outputs, log, log_path, stop_signal, directory, _image: hold }, ids, unenforced))
+            Ok((Instance { child, cgroup: own_cgroup, outputs, log, log_path, stop_signal, directory, _image: hold, _stdin: stdin }, ids, unenforced))
         }
         Err(error) => {
             own_cgroup.remove(CGROUP_PATIENCE);
@@ -110,7 +112,7 @@ pub fn start(home: &Home<'_>, container: &Container, attempt: u32) -> Result<(In
 }
 
 /// Composes the plan, keeps the spec for `exec`, and walks the plan in the container's cgroup.
-fn launch_in(home: &Home<'_>, container: &Container, image: &Image, directory: &Path, own_cgroup: &Cgroup) -> Result<(Child, Outputs)> {
+fn launch_in(home: &Home<'_>, container: &Container, image: &Image, directory: &Path, own_cgroup: &Cgroup) -> Result<Launched> {
     let ground = home.ground;
     ground.devices.attach(own_cgroup.dir())?;
     let join_files = own_cgroup.join_files()?;
@@ -131,7 +133,7 @@ fn launch_in(home: &Home<'_>, container: &Container, image: &Image, directory: &
     let spec_path = directory.join(SPEC);
     let text = serde_json::to_vec(&spec).map_err(|e| Error::said(format!("{}: {e}", spec_path.display())))?;
     file::write_atomically(&spec_path, &text, 0o600)?;
-    launch_with_output(&plan, home.sandbox, own_cgroup, &join_files, container.tty == Some(true))
+    launch_with_streams(&plan, home.sandbox, own_cgroup, &join_files, container)
 }
 
 /// Makes what one start needs on disk, empty.
@@ -151,22 +153,33 @@ fn random_id() -> Result<String> {
     Ok(process::random_bytes::<32>()?.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// stdin is /dev/null; stdout and stderr are a pipe each, or one terminal.
-fn launch_with_output(plan: &Plan, sandbox: &Sandbox, cgroup: &Cgroup, limits: &[OwnedFd], terminal: bool) -> Result<(Child, Outputs)> {
-    let null = file::open("/dev/null", OFlags::RDONLY)?;
+/// A process and our ends of its streams.
+struct Launched {
+    child: Child,
+    outputs: Outputs,
+    stdin: Option<OwnedFd>,
+}
+
+/// stdout and stderr are a pipe each, or one terminal. stdin is /dev/null; with `stdin: true` a pipe that nobody has written to yet, so
+/// that the program waits for it as it does in a cluster until somebody attaches.
+fn launch_with_streams(plan: &Plan, sandbox: &Sandbox, cgroup: &Cgroup, limits: &[OwnedFd], container: &Container) -> Result<Launched> {
     let hands = Hands { holder: Some(sandbox.pause.as_fd()), limits, ..Default::default() };
-    let (child, outputs) = if terminal {
+    let launched = if container.tty == Some(true) {
         let (ours, theirs) = socket::pair()?;
         let child = launch(plan, &Hands { terminal: Some(theirs.as_fd()), ..hands }, Some(cgroup.dir()))?;
         let end = socket::receive(&ours)?.1.pop().ok_or_else(|| Error::said("the container's terminal did not arrive"))?;
-        (child, vec![(Stream::Stdout, end)])
+        Launched { child, outputs: vec![(Stream::Stdout, end)], stdin: None }
     } else {
         let ((out, out_in), (err, err_in)) = (process::pipe()?, process::pipe()?);
-        let child = launch(plan, &Hands { streams: Some([null.as_fd(), out_in.as_fd(), err_in.as_fd()]), ..hands }, Some(cgroup.dir()))?;
-        (child, vec![(Stream::Stdout, out), (Stream::Stderr, err)])
+        let (input, stdin) = match container.stdin {
+            Some(true) => process::pipe().map(|(input, ours)| (input, Some(ours)))?,
+            _ => (file::open("/dev/null", OFlags::RDONLY)?, None),
+        };
+        let child = launch(plan, &Hands { streams: Some([input.as_fd(), out_in.as_fd(), err_in.as_fd()]), ..hands }, Some(cgroup.dir()))?;
+        Launched { child, outputs: vec![(Stream::Stdout, out), (Stream::Stderr, err)], stdin }
     };
-    outputs.iter().try_for_each(|(_, output)| process::set_nonblocking(output))?;
-    Ok((child, outputs))
+    launched.outputs.iter().try_for_each(|(_, output)| process::set_nonblocking(output))?;
+    Ok(launched)
 }
 
 impl Instance {

@@ -10,9 +10,12 @@
 //! ```
 //!
 //! What to do is decided by `lifecycle`, which is pure; here it is done, and what happens is told back. Nothing here remembers a
-//! "current step": the facts are the state.
+//! "current step": the facts are the state. Who asks is heard in `clients`, what is told stands in `told`.
 
-use std::os::fd::{AsFd, OwnedFd};
+mod clients;
+mod told;
+
+use std::os::fd::OwnedFd;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -23,10 +26,9 @@ use super::ground::{self, Ground, all_containers, pod_spec};
 use super::instance::{self, Home, Instance};
 use super::journal::{Journal, Kind};
 use super::sandbox::Sandbox;
-use crate::cgroup::Unenforced;
 use crate::container::log::Stream;
-use crate::error::{Error, Result};
-use crate::lifecycle::{self, Action, At, C, Event, Facts, FailedAt, Notice, Spec, Why};
+use crate::error::Result;
+use crate::lifecycle::{self, Action, At, C, Event, Facts, FailedAt, Spec};
 use crate::network::Names;
 use crate::sys::poll::Poll;
 use crate::sys::{process, socket};
@@ -130,15 +132,6 @@ impl Supervisor {
         self.end();
     }
 
-    /// Once, when the end of the pod turns out to be its deadline's doing.
-    fn tell_deadline(&mut self) {
-        let late = lifecycle::drain(&self.spec, &self.facts, now().mono).is_some_and(|drain| drain.why == Why::Deadline);
-        if late && !self.deadline_told {
-            self.deadline_told = true;
-            self.journal.tell(Kind::Normal, "DeadlineExceeded", None, "Pod was active on the node longer than the specified deadline", Timestamp::now());
-        }
-    }
-
     fn observe(&mut self, event: Event) {
         lifecycle::observe(&self.spec, &mut self.facts, event, now());
     }
@@ -225,50 +218,6 @@ impl Supervisor {
         }
     }
 
-    /// The kubelet's events of a start (`kuberuntime_container.go`, since 1.35).
-    fn tell_started(&mut self, c: C, unenforced: &[Unenforced]) {
-        let image = self.spec.container(c).image.clone();
-        self.tell_of(c, Kind::Normal, "Pulled", &format!("Container image {image:?} already present on machine and can be accessed by the pod"));
-        self.tell_of(c, Kind::Normal, "Created", "Container created");
-        self.tell_of(c, Kind::Normal, "Started", "Container started");
-        unenforced.iter().for_each(|missing| self.tell_of(c, Kind::Warning, "Unenforced", &missing.to_string()));
-    }
-
-    fn tell_failed_start(&mut self, c: C, failure: &lifecycle::Failure) {
-        let image = self.spec.container(c).image.clone();
-        let present = format!("Container image {image:?} already present on machine and can be accessed by the pod");
-        let shown = match (failure.at, failure.reason.as_str()) {
-            (FailedAt::Image, "InvalidImageName") => {
-                self.tell_of(c, Kind::Warning, "InspectFailed", &failure.message);
-                &failure.reason
-            }
-            (FailedAt::Image, "ErrImageNeverPull") => {
-                self.tell_of(c, Kind::Warning, "ErrImageNeverPull", &failure.message);
-                &failure.reason
-            }
-            (FailedAt::Image, _) => {
-                self.tell_of(c, Kind::Warning, "Failed", &format!("Failed to pull image {image:?}: {}", failure.message));
-                &failure.reason
-            }
-            (FailedAt::Config, _) => {
-                self.tell_of(c, Kind::Normal, "Pulled", &present);
-                &failure.message
-            }
-            (FailedAt::Run, _) => {
-                self.tell_of(c, Kind::Normal, "Pulled", &present);
-                self.tell_of(c, Kind::Normal, "Created", "Container created");
-                &failure.message
-            }
-        };
-        self.tell_of(c, Kind::Warning, "Failed", &format!("Error: {shown}"));
-    }
-
-    /// Records an event of a container.
-    fn tell_of(&mut self, c: C, kind: Kind, reason: &str, message: &str) {
-        let container = (self.spec.role(c), self.spec.container(c).name.as_str());
-        self.journal.tell(kind, reason, Some(container), message, Timestamp::now());
-    }
-
     fn watch(&self, c: C, instance: &Instance) -> Result<()> {
         self.poll.add(&instance.child, Source::Exit(c).token())?;
         instance.outputs.iter().try_for_each(|(stream, output)| self.poll.add(output, Source::Output(c, *stream).token()))
@@ -289,14 +238,6 @@ impl Supervisor {
             self.complain_of(killed.err());
         }
         Event::KillSent(c)
-    }
-
-    fn tell(&mut self, c: C, notice: Notice, message: &str) -> Event {
-        match notice {
-            Notice::Killing => self.tell_of(c, Kind::Normal, "Killing", message),
-            Notice::BackOff => self.tell_of(c, Kind::Warning, "BackOff", message),
-        }
-        Event::Told(c, notice)
     }
 
     /// Nothing runs any more: the sandbox goes, then the last phase is told.
@@ -373,79 +314,6 @@ impl Supervisor {
         self.complain_of(served.err());
     }
 
-    fn accept_client(&mut self) {
-        match socket::accept(&self.listener) {
-            // Asking is as much as being root in the pod; the directory keeps others out, and so do we.
-            Ok(Some(client)) if socket::peer_uid(&client) == Ok(0) => {
-                let number = self.clients.iter().position(Option::is_none).unwrap_or_else(|| {
-                    self.clients.push(None);
-                    self.clients.len() - 1
-                });
-                let watched = self.poll.add(&client, Source::Client(number).token());
-                self.clients[number] = Some(client);
-                self.complain_of(watched.err());
-            }
-            Ok(_) => {}
-            Err(error) => self.complain_of(Some(error)),
-        }
-    }
-
-    /// The owner may ask for a stop as a client may; that it has gone is a stop too.
-    fn hear_owner(&mut self) {
-        let Some(owner) = self.owner.take() else { return };
-        match control::receive::<Request>(&owner) {
-            Ok(Some((Request::Stop { grace_seconds }, _))) => {
-                self.owner = Some(owner);
-                self.ask_stop(grace_seconds);
-            }
-            Ok(Some(_)) => self.owner = Some(owner),
-            Ok(None) | Err(_) => self.ask_stop(None),
-        }
-    }
-
-    fn hear_client(&mut self, number: usize) {
-        let Some(client) = self.clients[number].take() else { return };
-        let answered = match control::receive::<Request>(&client) {
-            Ok(Some((Request::Stop { grace_seconds }, _))) => {
-                self.ask_stop(grace_seconds);
-                control::send(&client, &Reply::Done {}, &[])
-            }
-            Ok(Some((Request::Exec { container }, _))) => self.lend(&client, &container),
-            Ok(None) => return,
-            Err(error) => control::send(&client, &Reply::Refused { why: error.to_string() }, &[]),
-        };
-        // A client that has gone meanwhile gets no answer, and its place is free again.
-        if answered.is_ok() {
-            self.clients[number] = Some(client);
-        }
-    }
-
-    fn ask_stop(&mut self, grace_seconds: Option<u64>) {
-        self.removed_at_end = true;
-        self.observe(Event::StopAsked { grace_seconds });
-        let stop = self.facts.stop;
-        if let Some(stop) = stop {
-            let seconds = stop.until.saturating_sub(stop.at.mono) / 1000;
-            let at = Timestamp::from_millisecond(stop.at.wall).unwrap_or_default();
-            self.pod.metadata.deletion_grace_period_seconds = Some(seconds as i64);
-            self.pod.metadata.deletion_timestamp =
-                Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(whole_seconds(at + jiff::SignedDuration::from_secs(seconds as i64))));
-        }
-    }
-
-    /// Gives a client what it needs to run a process in a container: its main process, its cgroups, its spec.
-    fn lend(&self, client: &OwnedFd, container: &str) -> Result<()> {
-        let refused = |why: String| control::send(client, &Reply::Refused { why }, &[]);
-        let Some(c) = self.spec.find(container) else { return refused(format!("container not found ({container:?})")) };
-        let Some(instance) = &self.instances[c.0] else { return refused(format!("container not found ({container:?})")) };
-        let (spec, limits) = match instance.spec().and_then(|spec| Ok((spec, instance.cgroup.join_files()?))) {
-            Ok(means) => means,
-            Err(error) => return refused(error.to_string()),
-        };
-        let descriptors: Vec<_> = [instance.child.as_fd(), instance.cgroup.dir()].into_iter().chain(limits.iter().map(AsFd::as_fd)).collect();
-        control::send(client, &Reply::Running { spec }, &descriptors)
-    }
-
     /// Writes status and events where everybody reads them, if they changed.
     fn publish(&mut self) -> Result<()> {
         let status = lifecycle::status(&self.spec, &self.facts, self.pod.status.as_ref(), now());
@@ -462,14 +330,6 @@ impl Supervisor {
         if let Err(error) = self.publish() {
             self.pod.status = None;
             eprintln!("minipod: {error}");
-        }
-    }
-
-    /// What goes wrong in looking after a pod is told beside its events, and never stops the loop.
-    fn complain_of(&mut self, errors: impl IntoIterator<Item = Error>) {
-        for error in errors {
-            eprintln!("minipod: {error}");
-            self.journal.tell(Kind::Warning, "SupervisorError", None, &error.to_string(), Timestamp::now());
         }
     }
 

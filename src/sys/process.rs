@@ -207,7 +207,7 @@ pub fn die_with_parent() -> Result<()> {
         .map_err(|errno| Error::call("prctl", "PR_SET_PDEATHSIG", errno.raw_os_error()))
 }
 
-/// Orphans below us become our children, not init's.
+/// Leaves the session: no terminal, and no signal of the group that we came from.
 pub fn new_session() -> Result<()> {
     rustix::process::setsid().map(drop).map_err(|errno| Error::call("setsid", "", errno.raw_os_error()))
 }

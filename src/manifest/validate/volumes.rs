@@ -43,6 +43,9 @@ fn one(volume: &Volume, at: &At, findings: &mut Findings) {
         match Quantity::parse(&limit.0) {
             Err(said) => findings.invalid(&at.field("sizeLimit"), &limit.0, said),
             Ok(size) if size.is_negative() => findings.forbidden(&at.field("sizeLimit"), "SizeLimit field must be a valid resource quantity"),
+            Ok(_) if volume.empty_dir.as_ref().and_then(|empty| empty.medium.as_deref()) != Some("Memory") => {
+                findings.warn(&at.field("sizeLimit"), "is kept only with medium Memory; nothing evicts a pod that writes more to disk");
+            }
             Ok(_) => {}
         }
     }
