@@ -64,6 +64,7 @@ pub fn compile(spec: &Spec, layers: Layers, limited: bool) -> Result<Plan> {
     }
     steps.extend(linux.masked_paths().iter().flatten().map(|path| Step::Mask(path.into())));
     steps.extend(linux.readonly_paths().iter().flatten().map(|path| Step::ReadOnly(path.into())));
+    steps.push(Step::MakeDirectory(process.cwd().clone()));
     if root.readonly() == Some(true) {
         steps.push(Step::ReadOnlyRoot);
     }

@@ -113,6 +113,8 @@ pub enum Step {
     Mask(PathBuf),
     /// A path of /proc that changes the machine is made read-only.
     ReadOnly(PathBuf),
+    /// The working directory, if the image lacks it: as every OCI runtime does.
+    MakeDirectory(PathBuf),
     ReadOnlyRoot,
     /// The new root becomes /, the host's is dropped.
     SwitchRoot,
@@ -196,11 +198,12 @@ impl Step {
             Step::Bind { source, sub_path, at, read_only } => bind(walk.root()?, source, sub_path.as_deref(), at, *read_only),
             Step::Mask(path) => mask(walk.root()?, path),
             Step::ReadOnly(path) => make_read_only(walk.root()?, path),
+            Step::MakeDirectory(path) => file::make_dirs_within(walk.root()?, path, Within::Root, 0o755).map(drop),
             Step::ReadOnlyRoot => mount::limit(walk.root()?, Limits::READ_ONLY, false),
             Step::SwitchRoot => mount::pivot_root(walk.root()?).map(|()| walk.root = None),
             Step::Streams => place_streams(Walk::hand(walk.hands.streams, "streams")?),
             Step::Terminal { console } => open_terminal(Walk::hand(walk.hands.terminal, "terminal")?, walk.hands.size, *console),
-            Step::WorkingDirectory(path) => enter_directory(path),
+            Step::WorkingDirectory(path) => file::change_directory(path),
             Step::BoundCapabilities(keep) => user::bound_capabilities(keep),
             Step::User { uid, gid, groups, umask } => {
                 user::set_umask(*umask);
@@ -239,6 +242,7 @@ impl Step {
             Step::Bind { .. } => "openat2, open_tree, move_mount",
             Step::Mask(_) => "open_tree, move_mount",
             Step::ReadOnly(_) => "open_tree, mount_setattr, move_mount",
+            Step::MakeDirectory(_) => "openat2, mkdirat",
             Step::ReadOnlyRoot => "mount_setattr",
             Step::SwitchRoot => "pivot_root, umount2",
             Step::Streams => "dup2",
@@ -283,6 +287,7 @@ impl fmt::Display for Step {
             }
             Step::Mask(path) => write!(f, "hiding {}", path.display()),
             Step::ReadOnly(path) => write!(f, "making {} read-only", path.display()),
+            Step::MakeDirectory(path) => write!(f, "making the directory {} if it is missing", path.display()),
             Step::ReadOnlyRoot => f.write_str("making the root file system read-only"),
             Step::SwitchRoot => f.write_str("switching to the new root"),
             Step::Streams => f.write_str("taking stdin, stdout and stderr"),
@@ -429,11 +434,4 @@ fn open_terminal(parent: BorrowedFd<'_>, size: Option<tty::Size>, console: bool)
         mount::attach(mount::copy_tree(&theirs, false)?, target)?;
     }
     (0..3).try_for_each(|number| process::place_descriptor(&theirs, number))
-}
-
-/// A missing working directory is made, as every OCI runtime does.
-fn enter_directory(path: &Path) -> Result<()> {
-    let root = file::open_dir("/")?;
-    let dir = file::make_dirs_within(&root, path, Within::Root, 0o755)?;
-    file::change_directory(dir)
 }

@@ -239,9 +239,9 @@ pub fn make_symlink(dir: impl AsFd, name: &str, target: &str) -> Result<()> {
     fs::symlinkat(target, dir.as_fd(), name).map_err(failed("symlinkat", name))
 }
 
-/// Makes an open directory the working directory.
-pub fn change_directory(dir: impl AsFd) -> Result<()> {
-    rustix::process::fchdir(dir).map_err(|errno| Error::call("fchdir", "", errno.raw_os_error()))
+/// Makes a directory of the root that we are in the working directory.
+pub fn change_directory(path: impl AsRef<Path>) -> Result<()> {
+    rustix::process::chdir(path.as_ref()).map_err(failed("chdir", path.as_ref()))
 }
 
 /// The path of a descriptor for calls that take only paths; valid in this process while the descriptor is open.

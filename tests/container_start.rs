@@ -1,0 +1,228 @@
+//! A container's start on a real kernel: the plan of a rich container, each of its steps made to fail once, and a run of it.
+//!
+//! One at a time: a fork of a process whose other threads are at work would inherit their locks.
+//! Needs root, overlayfs and a static busybox at /bin/busybox. Everything happens in mount namespaces of the children.
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::Pod;
+use minipod::container::launch::launch;
+use minipod::container::plan::{self, Layers, Plan};
+use minipod::container::spec::{self, Mount, Surroundings};
+use minipod::container::step::{Hands, Step};
+use minipod::image::{Image, User};
+use minipod::sys::file;
+use minipod::sys::process::{self, Child, Exit, Namespaces};
+use rustix::fs::OFlags;
+use serde_json::json;
+
+/// A layer with a busybox, and directories for a start.
+struct Lab {
+    dir: tempfile::TempDir,
+    holder: Child,
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.holder.signal(libc::SIGKILL).unwrap();
+        self.holder.wait().unwrap();
+    }
+}
+
+impl Lab {
+    fn new() -> Lab {
+        let dir = tempfile::tempdir().unwrap();
+        let layer = dir.path().join("layers/base");
+        for path in ["layers/base/bin", "layers/base/etc", "upper", "work", "root", "volume/part"] {
+            std::fs::create_dir_all(dir.path().join(path)).unwrap();
+        }
+        std::fs::copy("/bin/busybox", layer.join("bin/busybox")).unwrap();
+        std::os::unix::fs::symlink("busybox", layer.join("bin/sh")).unwrap();
+        std::fs::write(dir.path().join("volume/part/word"), "from the volume\n").unwrap();
+        let shared = Namespaces::NET | Namespaces::IPC | Namespaces::UTS;
+        // It holds namespaces as a pause does.
+        let holder = process::clone(shared, None, || {
+            loop {
+                std::thread::park()
+            }
+        })
+        .unwrap();
+        Lab { dir, holder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A container with everything that a plan can have.
+    fn plan(&self, script: &str) -> Plan {
+        let pod: Pod = serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "rich" },
+            "spec": { "containers": [{
+                "name": "c", "image": "lab", "command": ["sh", "-c", script], "workingDir": "/made/on/the/way",
+                "env": [{ "name": "A", "value": "a" }, { "name": "B", "value": "$(A)b" }],
+                "securityContext": { "readOnlyRootFilesystem": true, "allowPrivilegeEscalation": false, "capabilities": { "add": ["NET_ADMIN"], "drop": ["MKNOD"] } },
+            }] },
+        }))
+        .unwrap();
+        let image: Image = serde_json::from_value(json!({
+            "reference": "lab", "id": "sha256:0", "digest": null, "entrypoint": [], "cmd": [], "env": ["PATH=/bin"], "user": "", "workingDir": "",
+            "stopSignal": null, "exposedPorts": [], "volumes": [], "labels": {}, "architecture": "amd64", "created": null, "size": 0,
+            "layers": ["base"], "documents": [], "accounts": { "passwd": "", "group": "" },
+        }))
+        .unwrap();
+        let user = User { uid: 1000, gid: 2000, groups: vec![2000, 3000], home: "/home/app".into(), name: String::new() };
+        let mount = |destination: &str, sub_path: Option<&str>, read_only| Mount {
+            source: self.path("volume"),
+            sub_path: sub_path.map(str::to_owned),
+            destination: destination.into(),
+            read_only,
+        };
+        let around = Surroundings {
+            image: &image,
+            user: &user,
+            root: self.path("root"),
+            hostname: "rich",
+            mounts: vec![mount("/data", None, false), mount("/part", Some("part"), true)],
+            pause: Some(self.holder.pid),
+            cgroup: "minipod/podx/c-0".into(),
+            oom_score_adj: Some(1000),
+        };
+        let container = &pod.spec.as_ref().unwrap().containers[0];
+        let spec = spec::compile(&pod, container, &around).unwrap();
+        let layers = Layers { dir: self.path("layers"), names: vec!["base".into()], upper: self.path("upper"), work: self.path("work") };
+        plan::compile(&spec, layers, false).unwrap()
+    }
+
+    /// A start uses its upper directory once: a volatile overlay refuses it a second time.
+    fn renew(&self) {
+        for name in ["upper", "work"] {
+            file::remove_tree(self.path(name)).unwrap();
+            std::fs::create_dir(self.path(name)).unwrap();
+        }
+    }
+}
+
+fn mounts() -> String {
+    std::fs::read_to_string("/proc/self/mountinfo").unwrap()
+}
+
+/// Runs a plan with its output in a file; what it wrote.
+fn run(lab: &Lab, plan: &Plan) -> (Exit, String) {
+    let output = lab.path("output");
+    let out = file::open(&output, OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY).unwrap();
+    let null = file::open("/dev/null", OFlags::RDWR).unwrap();
+    let hands = Hands { holder: Some(lab.holder.as_fd()), streams: Some([null.as_fd(), out.as_fd(), out.as_fd()]), ..Default::default() };
+    let exit = launch(plan, &hands, None).unwrap().wait().unwrap();
+    (exit, std::fs::read_to_string(output).unwrap())
+}
+
+#[test]
+#[serial_test::serial]
+fn a_rich_container_is_what_its_spec_says() {
+    let lab = Lab::new();
+    let script = "busybox id; echo $B; busybox pwd; busybox cat /part/word; echo no >/part/word; echo no >/etc/x; echo yes >/data/x; \
+                  busybox cat /proc/sys/kernel/ostype; echo x >/proc/sys/kernel/hostname; busybox grep -E '^(CapEff|CapBnd|NoNewPrivs)' /proc/self/status; \
+                  busybox ls /proc/self/fd | busybox wc -l; busybox ls / ; exit 7";
+    let (exit, text) = run(&lab, &lab.plan(script));
+    assert_eq!(exit, Exit::Code(7), "{text}");
+    for line in [
+        "uid=1000 gid=2000 groups=2000,3000",
+        "ab",
+        "/made/on/the/way",
+        "from the volume",
+        "sh: can't create /part/word: Read-only file system",
+        "sh: can't create /etc/x: Read-only file system",
+        "Linux",
+        "CapEff:\t0000000000000000",
+        "NoNewPrivs:\t1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "no {line:?} in\n{text}");
+    }
+    // The default 14 with NET_ADMIN and without MKNOD: 0xa80425fb + (1 << 12) - (1 << 27).
+    assert!(text.contains("CapBnd:\t00000000a00435fb"), "{text}");
+    // 0, 1, 2 and the directory that ls reads.
+    assert!(text.lines().any(|line| line == "4"), "a descriptor leaked:\n{text}");
+    assert_eq!(std::fs::read_to_string(lab.path("volume/x")).unwrap_or_default(), "", "uid 1000 may not write to a volume of root");
+}
+
+#[test]
+#[serial_test::serial]
+fn every_step_fails_cleanly_and_is_named() {
+    let lab = Lab::new();
+    let whole = lab.plan("exit 0");
+    let before = mounts();
+    for number in 0..whole.steps.len() {
+        lab.renew();
+        let mut plan = whole.clone();
+        // Fails wherever it stands: the name is longer than the kernel takes, and later the right to set it is gone.
+        let failing = Step::HostName("x".repeat(100));
+        plan.steps.insert(number, failing.clone());
+        let null = file::open("/dev/null", OFlags::RDWR).unwrap();
+        let hands = Hands { holder: Some(lab.holder.as_fd()), streams: Some([null.as_fd(); 3]), ..Default::default() };
+        let error = launch(&plan, &hands, None).expect_err("the step must fail");
+        assert_eq!(error.doing, [failing.to_string()], "at step {number}");
+        assert!(error.to_string().contains("sethostname: E"), "at step {number}: {error}");
+        assert_eq!(error.reason, Some("RunContainerError"));
+        assert_eq!(mounts(), before, "a mount is left after step {number}");
+    }
+    lab.renew();
+    assert_eq!(run(&lab, &whole).0, Exit::Code(0), "and without it all goes well");
+}
+
+#[test]
+#[serial_test::serial]
+fn a_missing_program_is_told_as_people_know_it() {
+    let lab = Lab::new();
+    let mut plan = lab.plan("exit 0");
+    let Some(Step::Execute(program)) = plan.steps.last_mut() else { panic!("a plan ends with its program") };
+    program.args = vec![c"nope".into()];
+    program.paths = vec![c"/bin/nope".into(), c"/sbin/nope".into()];
+    let null = file::open("/dev/null", OFlags::RDWR).unwrap();
+    let hands = Hands { holder: Some(lab.holder.as_fd()), streams: Some([null.as_fd(); 3]), ..Default::default() };
+    let error = launch(&plan, &hands, None).expect_err("there is no such program");
+    assert_eq!(error.to_string(), r#"exec: "nope": executable file not found in $PATH"#);
+}
+
+#[test]
+#[serial_test::serial]
+fn a_link_in_a_volume_does_not_lead_out() {
+    let lab = Lab::new();
+    std::fs::remove_dir_all(lab.path("volume/part")).unwrap();
+    std::os::unix::fs::symlink("/etc", lab.path("volume/part")).unwrap();
+    let null = file::open("/dev/null", OFlags::RDWR).unwrap();
+    let hands = Hands { holder: Some(lab.holder.as_fd()), streams: Some([null.as_fd(); 3]), ..Default::default() };
+    let error = launch(&lab.plan("exit 0"), &hands, None).expect_err("the sub path leads out");
+    assert!(error.is(libc::EXDEV), "{error}");
+    assert_eq!(error.reason, Some("CreateContainerConfigError"));
+}
+
+#[test]
+#[serial_test::serial]
+fn proc_in_the_image_must_be_a_directory() {
+    let lab = Lab::new();
+    std::os::unix::fs::symlink("etc", lab.path("layers/base/proc")).unwrap();
+    let null = file::open("/dev/null", OFlags::RDWR).unwrap();
+    let hands = Hands { holder: Some(lab.holder.as_fd()), streams: Some([null.as_fd(); 3]), ..Default::default() };
+    let error = launch(&lab.plan("exit 0"), &hands, None).expect_err("a link in the place of /proc");
+    assert!(error.is(libc::ELOOP), "{error}");
+}
+
+#[test]
+#[serial_test::serial]
+fn the_steps_are_in_the_order_that_is_safe() {
+    let lab = Lab::new();
+    let plan = lab.plan("exit 0");
+    let at = |wanted: &dyn Fn(&Step) -> bool| plan.steps.iter().position(wanted).expect("the plan has the step");
+    let switch = at(&|step| *step == Step::SwitchRoot);
+    let user = at(&|step| matches!(step, Step::User { .. }));
+    assert!(at(&|step| matches!(step, Step::Root { .. })) < at(&|step| matches!(step, Step::Mount { kind, .. } if kind == "proc")));
+    assert!(plan.steps.iter().rposition(|step| matches!(step, Step::Bind { .. } | Step::Mask(_) | Step::ReadOnly(_) | Step::ReadOnlyRoot)) < Some(switch));
+    assert!(switch < at(&|step| matches!(step, Step::BoundCapabilities(_))));
+    assert!(at(&|step| matches!(step, Step::BoundCapabilities(_))) < user && user < at(&|step| matches!(step, Step::Capabilities(_))));
+    assert!(user < at(&|step| *step == Step::DieWithSupervisor), "a change of user takes the death signal away");
+    assert!(matches!(plan.steps.last(), Some(Step::Execute(_))) && plan.steps[plan.steps.len() - 2] == Step::CloseDescriptors);
+    assert_eq!(plan.namespaces, Namespaces::MOUNT | Namespaces::CGROUP | Namespaces::PID);
+    assert!(Path::new("/bin/busybox").exists());
+}
