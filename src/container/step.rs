@@ -192,7 +192,7 @@ impl Step {
             Step::OpenNetwork => open_network(),
             Step::LeaveHostMounts => mount::leave_host_propagation(),
             Step::Root { layers, at } => walk.take_root(at, || mount::overlay(&layers.dir, &layers.names, Some((&layers.upper, &layers.work)), at)),
-            Step::EmptyRoot { at } => walk.take_root(at, || mount::tmpfs(at, Some(4096), 0o755)),
+            Step::EmptyRoot { at } => walk.take_root(at, || mount::tmpfs(at, "tmpfs", Some(4096), 0o755)),
             Step::Mount { kind, options, limits, at } => mount_filesystem(walk.root()?, kind, options, *limits, at),
             Step::Devices => make_devices(walk.root()?),
             Step::Bind { source, sub_path, at, read_only } => bind(walk.root()?, source, sub_path.as_deref(), at, *read_only),
@@ -356,7 +356,7 @@ fn open_network() -> Result<()> {
 
 /// /proc and /sys must be ordinary directories of the image: a link there would move what the masks are for.
 fn mount_filesystem(root: BorrowedFd<'_>, kind: &str, options: &[(String, String)], limits: Limits, at: &Path) -> Result<()> {
-    let tree = mount::new_filesystem(kind, options, limits)?;
+    let tree = mount::new_filesystem(kind, kind, options, limits)?;
     file::make_dirs_within(root, at, Within::RootWithoutLinks, 0o755)?;
     let target = file::open_within(root, at, Within::RootWithoutLinks, OFlags::PATH, 0)?;
     mount::attach(tree, target)
@@ -399,7 +399,7 @@ fn bind(root: BorrowedFd<'_>, source: &Path, sub_path: Option<&str>, at: &Path, 
 fn mask(root: BorrowedFd<'_>, path: &Path) -> Result<()> {
     let Some(target) = existing(root, path)? else { return Ok(()) };
     let cover = match file::is_directory(&target)? {
-        true => mount::new_filesystem("tmpfs", &[("size".into(), "4k".into())], Limits::READ_ONLY)?,
+        true => mount::new_filesystem("tmpfs", "tmpfs", &[("size".into(), "4k".into())], Limits::READ_ONLY)?,
         false => mount::copy_tree(file::open("/dev/null", OFlags::PATH)?, false)?,
     };
     mount::attach(cover, target)

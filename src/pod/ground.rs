@@ -88,7 +88,7 @@ impl Ground {
         for name in ["root", "containers", "volumes", "shm"] {
             make_dirs(&self.dir.path().join(name))?;
         }
-        crate::sys::mount::tmpfs(&self.shm(), Some(SHM_BYTES), 0o1777)
+        crate::sys::mount::tmpfs(&self.shm(), "shm", Some(SHM_BYTES), 0o1777)
     }
 
     /// The directory behind /dev/shm in each container.

@@ -1,12 +1,10 @@
 //! The loop: wait, observe, decide, act. One thread, one process for each pod.
 //!
 //! ```text
-//!        ┌──────────────── decide(spec, facts, now) ◀───────────────┐
-//!        ▼ actions                                        facts     │
-//!     perform ── event ──▶ observe ────────────────────────┘        │
-//!        │ none left: publish the status                            │
-//!        ▼                                                          │
-//!      wait for a descriptor, or until `wake` ── event ──▶ observe ─┘
+//!     ┌──▶ decide(spec, facts, now) ──▶ publish the status ──┬─ actions ─▶ perform ──┐
+//!     │                                                      └─ none ────▶ wait for a descriptor, or until `wake`
+//!     │                                                                              │
+//!     └───────────────────────── observe ◀────────── event ──────────────────────────┘
 //! ```
 //!
 //! What to do is decided by `lifecycle`, which is pure; here it is done, and what happens is told back. Nothing here remembers a
@@ -117,16 +115,15 @@ impl Supervisor {
     pub fn run(mut self) {
         while self.facts.finished.is_none() {
             let (actions, wake) = lifecycle::decide(&self.spec, &self.facts, now().mono);
-            let idle = actions.is_empty();
             self.tell_deadline();
+            // Before anything is done about it, so that an end is seen even where the next start follows at once.
+            self.publish_or_complain();
+            if actions.is_empty() {
+                self.wait(wake);
+            }
             for action in actions {
                 let event = self.perform(action);
                 self.observe(event);
-            }
-            // What is shown is shown at once, also between two starts; only then is there time to wait.
-            self.publish_or_complain();
-            if idle {
-                self.wait(wake);
             }
         }
         self.end();

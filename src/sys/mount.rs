@@ -47,11 +47,11 @@ impl Limits {
     }
 }
 
-/// Makes a file system (proc, sysfs, tmpfs, devpts, mqueue, cgroup2) with its options (`mode=755`), not attached yet.
-pub fn new_filesystem(kind: &str, options: &[(String, String)], limits: Limits) -> Result<OwnedFd> {
+/// Makes a file system (proc, sysfs, tmpfs, devpts, mqueue, cgroup2) with its options (`mode=755`), not attached yet. `source` is only what
+/// /proc/mounts shows first.
+pub fn new_filesystem(kind: &str, source: &str, options: &[(String, String)], limits: Limits) -> Result<OwnedFd> {
     let context = mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed("fsopen", kind))?;
-    // The source is only what /proc/mounts shows first.
-    mount::fsconfig_set_string(context.as_fd(), "source", kind).map_err(failed("fsconfig", kind))?;
+    mount::fsconfig_set_string(context.as_fd(), "source", source).map_err(failed("fsconfig", kind))?;
     for (key, value) in options {
         let set = if value.is_empty() {
             mount::fsconfig_set_flag(context.as_fd(), key.as_str())
@@ -132,13 +132,14 @@ pub fn pivot_root(root: impl AsFd) -> Result<()> {
     rustix::process::chdir("/").map_err(failed("chdir", "/"))
 }
 
-/// A tmpfs on a path that we trust, of at most `size` bytes.
-pub fn tmpfs(path: &Path, size: Option<u64>, mode: u32) -> Result<()> {
+/// A tmpfs on a path that we trust, of at most `size` bytes. `source` is what `df` and /proc/mounts show first.
+pub fn tmpfs(path: &Path, source: &str, size: Option<u64>, mode: u32) -> Result<()> {
     let mut options = vec![("mode".to_owned(), format!("{mode:o}"))];
     options.extend(size.map(|bytes| ("size".to_owned(), bytes.to_string())));
     // noswap (6.4): what is meant to be memory does not end up on a disk. Older kernels say EINVAL and go without.
     let with_noswap = [options.as_slice(), &[("noswap".to_owned(), String::new())]].concat();
-    let tree = new_filesystem("tmpfs", &with_noswap, Limits::default()).or_else(|_| new_filesystem("tmpfs", &options, Limits::default()))?;
+    let new = |options: &[_]| new_filesystem("tmpfs", source, options, Limits::default());
+    let tree = new(&with_noswap).or_else(|_| new(&options))?;
     let target = super::file::open(path, rustix::fs::OFlags::PATH)?;
     attach(tree, target).map_err(|e| e.doing(format_args!("mounting a tmpfs on {}", path.display())))
 }

@@ -117,7 +117,7 @@ impl Source {
         match source.medium.as_deref().unwrap_or("") {
             "" => {}
             "Memory" => {
-                mount::tmpfs(&self.path, tmpfs_size(source, memory), 0o1777)?;
+                mount::tmpfs(&self.path, "tmpfs", tmpfs_size(source, memory), 0o1777)?;
                 self.mounted = true;
             }
             other => return Err(Error::said(format!("emptyDir medium {other:?} is not supported; minipod knows \"\" and \"Memory\""))),
