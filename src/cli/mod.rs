@@ -32,7 +32,7 @@ use clap::{Parser, Subcommand};
 use crate::error::Error;
 use crate::manifest::Faults;
 use crate::pod::places::Places;
-use crate::sys::user;
+use crate::sys::{process, user};
 
 /// Run a Kubernetes Pod on this machine, without a cluster or a daemon
 #[derive(Debug, Parser)]
@@ -79,6 +79,14 @@ pub fn main() -> u8 {
     let cli = Cli::parse();
     let places = Places::new(cli.root.as_deref(), cli.cgroup, cli.pod_range);
     let default_code = if matches!(cli.verb, Verb::Run(_)) { run::OWN_FAILURE } else { 1 };
+    let joins_containers = matches!(cli.verb, Verb::Run(_) | Verb::Apply(_) | Verb::Exec(_));
+    if joins_containers
+        && user::is_root()
+        && let Err(error) = process::start_from_read_only_view()
+    {
+        tell(&error.doing("protecting minipod's own program from containers").into());
+        return default_code;
+    }
     let done = match cli.verb {
         Verb::Run(args) => run::run(&args, &places),
         Verb::Apply(args) => run::apply(&args, &places),

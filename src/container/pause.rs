@@ -34,7 +34,7 @@ pub fn namespaces(pod: &PodSpec) -> Namespaces {
 /// The plan of the pause. `scratch` is a directory to put its empty root on, in its own mount namespace.
 pub fn plan(pod: &PodSpec, hostname: &str, scratch: &Path) -> Plan {
     let shared = namespaces(pod);
-    let mut steps = vec![Step::NewSession, Step::IgnoreChildren, Step::OomScore(-998)];
+    let mut steps = vec![Step::Hide, Step::NewSession, Step::IgnoreChildren, Step::OomScore(-998)];
     if shared.contains(Namespaces::UTS) {
         steps.push(Step::HostName(hostname.to_owned()));
     }

@@ -50,7 +50,7 @@ pub fn compile(spec: &Spec, layers: Layers, limited: bool) -> Result<Plan> {
     let root = spec.root().as_ref().ok_or_else(|| Error::said("the spec has no root"))?;
     let (made, joined) = namespaces(linux.namespaces().as_deref().unwrap_or(&[]));
 
-    let mut steps = vec![Step::NewSession, Step::Join(joined - Namespaces::PID)];
+    let mut steps = vec![Step::Hide, Step::NewSession, Step::Join(joined - Namespaces::PID)];
     if limited {
         steps.push(Step::EnterLimits);
     }
@@ -79,7 +79,7 @@ pub fn compile(spec: &Spec, layers: Layers, limited: bool) -> Result<Plan> {
 
 /// The plan of a further process in a running container, whose spec's process part is given with the command replaced.
 pub fn compile_exec(process: &Process, namespaces: Namespaces, limited: bool) -> Result<Plan> {
-    let mut steps = vec![Step::NewSession];
+    let mut steps = vec![Step::Hide, Step::NewSession];
     if limited {
         steps.push(Step::EnterLimits);
     }

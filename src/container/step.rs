@@ -69,6 +69,8 @@ pub const CALLS: &[&str] = &[
 /// What a child does before it becomes the program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
+    /// Nobody in the container may look into the child, whose memory and files are ours, until the exec.
+    Hide,
     /// Its own session: a signal from our terminal does not reach it.
     NewSession,
     /// Orphans that end are reaped by the kernel; holds over the exec (pause).
@@ -183,6 +185,7 @@ impl Step {
     /// Makes the step's calls.
     pub fn run(&self, walk: &mut Walk<'_>) -> Result<()> {
         match self {
+            Step::Hide => process::hide(),
             Step::NewSession => process::new_session(),
             Step::IgnoreChildren => process::ignore_children(),
             Step::Join(namespaces) => process::join_namespaces(Walk::hand(walk.hands.holder, "namespaces")?, *namespaces),
@@ -248,7 +251,7 @@ impl Step {
             Step::Streams => "dup2",
             Step::Terminal { .. } => "openat2, ioctl, sendmsg, dup2",
             Step::WorkingDirectory(_) => "chdir",
-            Step::BoundCapabilities(_) | Step::NoNewPrivileges | Step::DieWithSupervisor => "prctl",
+            Step::Hide | Step::BoundCapabilities(_) | Step::NoNewPrivileges | Step::DieWithSupervisor => "prctl",
             Step::User { .. } => "setgroups, setresgid, setresuid",
             Step::Capabilities(_) => "capset",
             Step::CloseDescriptors => "close_range",
@@ -262,6 +265,7 @@ impl fmt::Display for Step {
     /// What the step does, for `explain` and for errors ("mounting ...").
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Step::Hide => f.write_str("hiding from the container's processes"),
             Step::NewSession => f.write_str("starting a session of its own"),
             Step::IgnoreChildren => f.write_str("leaving its orphans to the kernel"),
             Step::Join(namespaces) => write!(f, "joining the namespaces {namespaces}"),

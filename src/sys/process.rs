@@ -207,6 +207,41 @@ pub fn die_with_parent() -> Result<()> {
         .map_err(|errno| Error::call("prctl", "PR_SET_PDEATHSIG", errno.raw_os_error()))
 }
 
+/// Takes ourselves out of the reach of ptrace(2) and of those below /proc/PID that ask as much, for everybody without CAP_SYS_PTRACE. The
+/// next exec puts us back in.
+pub fn hide() -> Result<()> {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .map_err(|errno| Error::call("prctl", "PR_SET_DUMPABLE", errno.raw_os_error()))
+}
+
+/// Makes sure that our own program cannot be written through /proc/PID/exe: if it was started from a mount that can be written to, it
+/// starts itself again through a read-only view of its file, attached nowhere.
+///
+/// A child of ours that joins a container has our program as its exe until it executes the container's. A container's process that gets
+/// hold of it then (a program that begins with `#!/proc/self/exe` is enough) could write to it later, as root, and so to what the
+/// host runs (CVE-2019-5736). Through this view every opening for writing is EROFS. Needs open_tree and mount_setattr (5.12).
+pub fn start_from_read_only_view() -> Result<()> {
+    let own = super::file::open("/proc/self/exe", rustix::fs::OFlags::PATH)?;
+    let mount = rustix::fs::fstatvfs(&own).map_err(|errno| Error::call("fstatvfs", "/proc/self/exe", errno.raw_os_error()))?;
+    if mount.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
+        // An exec by descriptor leaves the descriptor's number as our name (until 6.14).
+        set_name(c"minipod");
+        return Ok(());
+    }
+    let view = super::mount::copy_tree(&own, false)?;
+    super::mount::limit(&view, super::mount::Limits::READ_ONLY, false)?;
+    let strings =
+        |words: &mut dyn Iterator<Item = std::ffi::OsString>| words.filter_map(|word| CString::new(word.into_encoded_bytes()).ok()).collect::<Vec<_>>();
+    let args = strings(&mut std::env::args_os());
+    let env = strings(&mut std::env::vars_os().map(|(mut name, value)| {
+        name.push("=");
+        name.push(value);
+        name
+    }));
+    let Err(errno) = nix::unistd::fexecve(&view, &args, &env);
+    Err(Error::call("execveat", "/proc/self/exe", errno as i32))
+}
+
 /// Leaves the session: no terminal, and no signal of the group that we came from.
 pub fn new_session() -> Result<()> {
     rustix::process::setsid().map(drop).map_err(|errno| Error::call("setsid", "", errno.raw_os_error()))

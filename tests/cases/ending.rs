@@ -75,6 +75,15 @@ pub const CASES: &[Case] = &[
         world.delete("p");
         world.assert_nothing_left();
     }),
+    case("ESC-01", |world| {
+        // The runtime's own program cannot be overwritten by way of a process that has it as its exe (CVE-2019-5736): not even root can open
+        // it for writing, and not because it is busy just now (ETXTBSY).
+        world.apply(&Pod::new("p", "Always").app("a", &serve("0", 0)));
+        world.wait_ready("p");
+        let exe = format!("/proc/{}/exe", supervisor(world));
+        let error = std::fs::OpenOptions::new().write(true).open(exe).expect_err("it must not be writable");
+        assert_eq!(error.raw_os_error(), Some(libc::EROFS), "{error}");
+    }),
     case("SUP-02", |world| {
         // … and so does the next run of the same pod.
         let pod = Pod::new("p", "Always").app("a", &serve("0", 0));
@@ -88,10 +97,15 @@ pub const CASES: &[Case] = &[
     }),
 ];
 
+/// The supervisor of pod `p`.
+fn supervisor(world: &crate::world::World) -> nix::unistd::Pid {
+    let lock = std::fs::read_to_string(world.root().join("lib/pods/default/p/lock")).expect("the lock of a running pod");
+    nix::unistd::Pid::from_raw(lock.trim().parse().expect("the lock file has the supervisor's pid"))
+}
+
 /// Kills the supervisor of pod `p` outright, and waits until it is gone.
 fn kill_supervisor(world: &crate::world::World) {
-    let lock = std::fs::read_to_string(world.root().join("lib/pods/default/p/lock")).expect("the lock of a running pod");
-    let pid = nix::unistd::Pid::from_raw(lock.trim().parse().expect("the lock file has the supervisor's pid"));
+    let pid = supervisor(world);
     nix::sys::signal::kill(pid, Signal::SIGKILL).expect("it runs");
     let gone = crate::process::poll(crate::process::seconds(10), || {
         // A zombie whose parent has not reaped it yet is as dead.
