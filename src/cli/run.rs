@@ -155,10 +155,10 @@ pub fn apply(args: &ApplyArgs, places: &Places) -> Result<u8> {
     need_root()?;
     let mut code = 0;
     for pod in all {
-        let (name, spec) = (pod.metadata.name.clone().unwrap_or_default(), pod.spec.clone());
-        match start::start(places, pod, &args.how.options(false)) {
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        match start::start(places, pod.clone(), &args.how.options(false)) {
             Ok(started) => println!("pod/{} created", started.dir.name),
-            Err(Refused::AlreadyExists(known)) if known.spec == spec => println!("pod/{name} unchanged"),
+            Err(Refused::AlreadyExists(known)) if start::is_same(&known, &pod) => println!("pod/{name} unchanged"),
             Err(Refused::AlreadyExists(_)) => {
                 eprintln!(
                     "The Pod {name:?} is invalid: spec: Forbidden: pod updates may not change fields of a pod that runs; delete it first: minipod delete pod {name}"

@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rustix::fs::OFlags;
 
@@ -60,6 +60,12 @@ impl From<Error> for Refusal {
     }
 }
 
+/// Whether a pod that is there is what a manifest asks for.
+pub fn is_same(known: &Pod, asked: &Pod) -> bool {
+    let spec_but_node = |pod: &Pod| pod.spec.clone().map(|spec| PodSpec { node_name: None, ..spec });
+    spec_but_node(known) == spec_but_node(asked) && known.metadata.labels == asked.metadata.labels && known.metadata.annotations == asked.metadata.annotations
+}
+
 /// Accepts a valid pod and starts its supervisor. What a dead supervisor of the same name left is cleaned up first.
 pub fn start(places: &Places, mut pod: Pod, options: &Options) -> std::result::Result<Started, Refusal> {
     identify(&mut pod)?;
@@ -99,7 +105,7 @@ pub fn check_images(store: &Store, pod: &Pod) -> Result<()> {
     all_containers(pod_spec(pod)).try_for_each(|container| find_image(store, container).map(drop).map_err(|e| e.container(&container.name)))
 }
 
-/// What the API server gives an object: uid, creation time, a name of its own for generateName.
+/// What the API server and the scheduler give a pod: uid, creation time, a name of its own for generateName, its node.
 fn identify(pod: &mut Pod) -> Result<()> {
     let mut bytes = process::random_bytes::<16>()?;
     // RFC 9562: version 4, variant 10.
@@ -110,6 +116,7 @@ fn identify(pod: &mut Pod) -> Result<()> {
     let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
     pod.metadata.creation_timestamp = Some(Time(now));
     pod.metadata.generation = Some(1);
+    pod.spec.get_or_insert_default().node_name = Some(crate::sys::user::host_name());
     if pod.metadata.name.is_none() {
         // apimachinery's names/generate.go: no vowels, nothing that looks like something else.
         const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
