@@ -28,7 +28,7 @@ use super::archive::MAX_DOCUMENT;
 use super::digest::{is_sha256, sha256};
 use super::{Image, Reference};
 use crate::error::{Error, Result};
-use crate::sys::{file, tree};
+use crate::sys::file;
 
 /// Of one record.
 const MAX_RECORD: u64 = 8 << 20;
@@ -142,13 +142,13 @@ impl Store {
         let gone = || Error::said(format!("image {} has just been removed", image.reference.familiar()));
         let blob = file::open(self.blob(&image.id), OFlags::RDONLY).map_err(|error| if error.is(libc::ENOENT) { gone() } else { error })?;
         // Who removes it has the lock alone meanwhile, and may have done so between our open and our lock.
-        tree::lock_shared(&blob)?;
+        file::lock_shared(&blob)?;
         if file::stat(&blob)?.st_nlink == 0 { Err(gone()) } else { Ok(blob) }
     }
 
     fn is_held(&self, id: &str) -> Result<bool> {
         match file::open(self.blob(id), OFlags::RDONLY) {
-            Ok(blob) => Ok(!file::try_lock(blob)?),
+            Ok(blob) => file::is_locked(blob),
             Err(error) if error.is(libc::ENOENT) => Ok(false),
             Err(error) => Err(error),
         }
@@ -166,7 +166,7 @@ impl Store {
                 continue;
             }
             // Kept until it is removed: a hold that comes now waits, and then finds it gone.
-            let blob = file::open(self.blob(digest), OFlags::RDONLY)?;
+            let blob = file::open(self.blob(digest), OFlags::RDWR)?;
             if in_use.contains(digest) || !file::try_lock(&blob)? {
                 documents.insert(digest);
                 layers.extend(self.layers_of(digest)?);

@@ -187,8 +187,17 @@ pub fn try_lock(file: impl AsFd) -> Result<bool> {
 
 /// The same, but waits for the other to let go.
 pub fn lock(file: impl AsFd) -> Result<()> {
+    wait_for_lock(file, libc::F_WRLCK)
+}
+
+/// Takes a lock that others may share, on a file opened for reading; waits while one has it alone.
+pub fn lock_shared(file: impl AsFd) -> Result<()> {
+    wait_for_lock(file, libc::F_RDLCK)
+}
+
+fn wait_for_lock(file: impl AsFd, kind: i32) -> Result<()> {
     loop {
-        match set_lock(&file, FcntlArg::F_OFD_SETLKW(&whole_file(libc::F_WRLCK))) {
+        match set_lock(&file, FcntlArg::F_OFD_SETLKW(&whole_file(kind))) {
             Err(error) if error.is(libc::EINTR) => continue,
             result => return result,
         }

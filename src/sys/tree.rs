@@ -146,11 +146,6 @@ pub fn sync(file: impl AsFd) -> Result<()> {
     fs::syncfs(file).map_err(|errno| Error::call("syncfs", "", errno.raw_os_error()))
 }
 
-/// Takes a shared lock on an open file, as [`file::lock`] takes an exclusive one; waits while another has that.
-pub fn lock_shared(file: impl AsFd) -> Result<()> {
-    fs::flock(file, fs::FlockOperation::LockShared).map_err(|errno| Error::call("flock", "", errno.raw_os_error()))
-}
-
 /// The calls for attributes have no *at form before 6.13; through /proc the last name is still not followed.
 fn path_in(dir: impl AsFd, name: &OsStr) -> PathBuf {
     file::path_of(dir.as_fd()).join(name)
