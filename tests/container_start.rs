@@ -112,8 +112,7 @@ fn mounts() -> String {
 fn run(lab: &Lab, plan: &Plan) -> (Exit, String) {
     let output = lab.path("output");
     let out = file::open(&output, OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY).unwrap();
-    let null = file::open("/dev/null", OFlags::RDWR).unwrap();
-    let hands = Hands { holder: Some(lab.holder.as_fd()), streams: Some([null.as_fd(), out.as_fd(), out.as_fd()]), ..Default::default() };
+    let hands = Hands { holder: Some(lab.holder.as_fd()), streams: [None, Some(out.as_fd()), Some(out.as_fd())], ..Default::default() };
     let exit = launch(plan, &hands, None).unwrap().wait().unwrap();
     (exit, std::fs::read_to_string(output).unwrap())
 }
@@ -159,8 +158,7 @@ fn every_step_fails_cleanly_and_is_named() {
         // Fails wherever it stands: the name is longer than the kernel takes, and later the right to set it is gone.
         let failing = Step::HostName("x".repeat(100));
         plan.steps.insert(number, failing.clone());
-        let null = file::open("/dev/null", OFlags::RDWR).unwrap();
-        let hands = Hands { holder: Some(lab.holder.as_fd()), streams: Some([null.as_fd(); 3]), ..Default::default() };
+        let hands = Hands { holder: Some(lab.holder.as_fd()), ..Default::default() };
         let error = launch(&plan, &hands, None).expect_err("the step must fail");
         assert_eq!(error.doing, [failing.to_string()], "at step {number}");
         assert!(error.to_string().contains("sethostname: E"), "at step {number}: {error}");
@@ -179,8 +177,7 @@ fn a_missing_program_is_told_as_people_know_it() {
     let Some(Step::Execute(program)) = plan.steps.last_mut() else { panic!("a plan ends with its program") };
     program.args = vec![c"nope".into()];
     program.paths = vec![c"/bin/nope".into(), c"/sbin/nope".into()];
-    let null = file::open("/dev/null", OFlags::RDWR).unwrap();
-    let hands = Hands { holder: Some(lab.holder.as_fd()), streams: Some([null.as_fd(); 3]), ..Default::default() };
+    let hands = Hands { holder: Some(lab.holder.as_fd()), ..Default::default() };
     let error = launch(&plan, &hands, None).expect_err("there is no such program");
     assert_eq!(error.to_string(), r#"exec: "nope": executable file not found in $PATH"#);
 }
@@ -191,8 +188,7 @@ fn a_link_in_a_volume_does_not_lead_out() {
     let lab = Lab::new();
     std::fs::remove_dir_all(lab.path("volume/part")).unwrap();
     std::os::unix::fs::symlink("/etc", lab.path("volume/part")).unwrap();
-    let null = file::open("/dev/null", OFlags::RDWR).unwrap();
-    let hands = Hands { holder: Some(lab.holder.as_fd()), streams: Some([null.as_fd(); 3]), ..Default::default() };
+    let hands = Hands { holder: Some(lab.holder.as_fd()), ..Default::default() };
     let error = launch(&lab.plan("exit 0"), &hands, None).expect_err("the sub path leads out");
     assert!(error.is(libc::EXDEV), "{error}");
     assert_eq!(error.reason, Some("CreateContainerConfigError"));
@@ -200,11 +196,52 @@ fn a_link_in_a_volume_does_not_lead_out() {
 
 #[test]
 #[serial_test::serial]
+fn no_descriptor_of_ours_is_a_way_out() {
+    // A working directory, and a program, that are links to what was open before the exec (CVE-2024-21626).
+    for number in 3..40 {
+        let lab = Lab::new();
+        let target = format!("/proc/self/fd/{number}");
+        std::os::unix::fs::symlink(&target, lab.path("layers/base/way")).unwrap();
+        let mut plan = lab.plan("exit 0");
+        for step in &mut plan.steps {
+            match step {
+                Step::WorkingDirectory(path) => *path = "/way".into(),
+                Step::Execute(program) => program.paths = vec![c"/way".into()],
+                _ => {}
+            }
+        }
+        let hands = Hands { holder: Some(lab.holder.as_fd()), ..Default::default() };
+        let error = launch(&plan, &hands, None).expect_err("the working directory leads out");
+        assert!(error.is(libc::ELOOP), "by descriptor {number}: {error}");
+        lab.renew();
+        plan.steps.retain(|step| !matches!(step, Step::WorkingDirectory(_)));
+        let error = launch(&plan, &hands, None).expect_err("the program is nowhere in the container");
+        assert!(error.is(libc::ENOENT) || error.is(libc::EACCES), "by descriptor {number}: {error}");
+    }
+}
+
+#[test]
+#[serial_test::serial]
+fn the_hosts_null_device_cannot_be_changed() {
+    let lab = Lab::new();
+    let before = std::fs::metadata("/dev/null").unwrap();
+    let mut plan = lab.plan("busybox chmod 600 /proc/keys /proc/timer_list; busybox chmod 600 /proc/self/fd/0; exit 0");
+    // As root with the default capabilities, who may change what he owns.
+    plan.steps.retain(|step| !matches!(step, Step::User { .. }));
+    let (exit, text) = run(&lab, &plan);
+    assert_eq!(exit, Exit::Code(0), "{text}");
+    assert!(text.contains("/proc/keys: Read-only file system"), "{text}");
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let after = std::fs::metadata("/dev/null").unwrap();
+    assert_eq!((after.permissions().mode(), after.uid()), (before.permissions().mode(), before.uid()));
+}
+
+#[test]
+#[serial_test::serial]
 fn proc_in_the_image_must_be_a_directory() {
     let lab = Lab::new();
     std::os::unix::fs::symlink("etc", lab.path("layers/base/proc")).unwrap();
-    let null = file::open("/dev/null", OFlags::RDWR).unwrap();
-    let hands = Hands { holder: Some(lab.holder.as_fd()), streams: Some([null.as_fd(); 3]), ..Default::default() };
+    let hands = Hands { holder: Some(lab.holder.as_fd()), ..Default::default() };
     let error = launch(&lab.plan("exit 0"), &hands, None).expect_err("a link in the place of /proc");
     assert!(error.is(libc::ELOOP), "{error}");
 }
@@ -222,7 +259,9 @@ fn the_steps_are_in_the_order_that_is_safe() {
     assert!(switch < at(&|step| matches!(step, Step::BoundCapabilities(_))));
     assert!(at(&|step| matches!(step, Step::BoundCapabilities(_))) < user && user < at(&|step| matches!(step, Step::Capabilities(_))));
     assert!(user < at(&|step| *step == Step::DieWithSupervisor), "a change of user takes the death signal away");
-    assert!(matches!(plan.steps.last(), Some(Step::Execute(_))) && plan.steps[plan.steps.len() - 2] == Step::CloseDescriptors);
+    assert!(matches!(plan.steps.last(), Some(Step::Execute(_))));
+    let close = at(&|step| matches!(step, Step::CloseDescriptors { .. }));
+    assert!(switch < close && close < at(&|step| matches!(step, Step::WorkingDirectory(_))), "no path of the container is resolved while ours are open");
     assert_eq!(plan.namespaces, Namespaces::MOUNT | Namespaces::CGROUP | Namespaces::PID);
     assert!(Path::new("/bin/busybox").exists());
 }

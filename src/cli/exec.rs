@@ -1,7 +1,7 @@
 //! `minipod exec`: a further process in a running container.
 //!
 //! The supervisor lends the means (a pidfd, cgroup directories, the container's spec) and has no part in the rest: the process is our
-//! child, its streams are ours, or a terminal of the container that we carry the bytes of.
+//! child, and we carry the bytes between its pipes, or a terminal of the container, and our own streams.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -20,8 +20,8 @@ use crate::pod::control::{self, Reply, Request};
 use crate::pod::dir::PodDir;
 use crate::pod::places::Places;
 use crate::sys::poll::{Poll, Signals};
-use crate::sys::process::{Child, Namespaces};
-use crate::sys::{file, socket, tty};
+use crate::sys::process::{self, Child, Namespaces};
+use crate::sys::{socket, tty};
 
 /// Run a command in a container of a running pod
 #[derive(Debug, Args)]
@@ -122,33 +122,126 @@ fn plan_of(means: &Means, args: &ExecArgs, terminal: bool) -> Result<Plan, Error
         env.push("TERM=xterm".into());
     }
     process.set_env(Some(env)).set_args(Some(args.command.clone())).set_terminal(Some(terminal));
-    let all = Namespaces::MOUNT | Namespaces::PID | Namespaces::NET | Namespaces::IPC | Namespaces::UTS | Namespaces::CGROUP;
-    plan::compile_exec(&process, all, !means.limits.is_empty())
+    plan::compile_exec(&process, !means.limits.is_empty())
 }
 
-fn hands(means: &Means) -> Hands<'_> {
-    Hands { holder: Some(means.main.as_fd()), limits: &means.limits, ..Default::default() }
+/// Starts the command. We join the container first, all but its cgroup namespace: so the child is born where none of its paths leads to a
+/// file of the host, whoever in the container may look into it.
+fn start(plan: &Plan, means: &Means, hands: Hands<'_>) -> Result<Child, Error> {
+    let all = Namespaces::MOUNT | Namespaces::PID | Namespaces::NET | Namespaces::IPC | Namespaces::UTS;
+    process::join_namespaces(&means.main, all)?;
+    launch(plan, &Hands { holder: Some(means.main.as_fd()), limits: &means.limits, ..hands }, Some(means.cgroup.as_fd()))
 }
 
-/// Our own streams are the command's.
+/// Pipes to the command: what we were started with (a terminal, a file) is not handed into the container, where it could be opened anew.
 fn on_streams(plan: &Plan, means: &Means, with_stdin: bool) -> Result<i32, Error> {
-    let null = file::open("/dev/null", rustix::fs::OFlags::RDONLY)?;
-    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    let input = if with_stdin { stdin.as_fd() } else { null.as_fd() };
-    let signals = Signals::take(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])?;
-    let child = launch(plan, &Hands { streams: Some([input, stdout.as_fd(), stderr.as_fd()]), ..hands(means) }, Some(means.cgroup.as_fd()))?;
+    let ((out, out_in), (err, err_in)) = (process::pipe()?, process::pipe()?);
+    let input = if with_stdin { Some(process::pipe()?) } else { None };
+    let signals = Signals::take(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGTSTP])?;
+    let streams = [input.as_ref().map(|(theirs, _)| theirs.as_fd()), Some(out_in.as_fd()), Some(err_in.as_fd())];
+    let child = start(plan, means, Hands { streams, ..Default::default() })?;
+    drop((out_in, err_in));
     let mut poll = Poll::new()?;
-    poll.add(&child, 0)?;
-    poll.add(&signals, 1)?;
+    for (fd, token) in [(child.as_fd(), END), (signals.as_fd(), SIGNALS), (out.as_fd(), SCREEN), (err.as_fd(), COMPLAINTS)] {
+        poll.add(fd, token)?;
+    }
+    let mut feed = Feed::new(input.map(|(_, ours)| ours), &poll)?;
+    let mut ended = None;
     loop {
-        poll.wait(None)?;
-        // The command is in a session of its own: what is meant for it must be passed on.
-        while let Some(signal) = signals.next() {
-            child.signal(signal)?;
+        let ready = poll.wait(if ended.is_some() { Some(0) } else { None })?;
+        // What it wrote before it ended is in the pipes; for what a child of its writes later nobody waits.
+        if let (Some(code), false) = (ended, ready.iter().any(|token| matches!(*token, SCREEN | COMPLAINTS))) {
+            return Ok(code);
         }
-        if let Some(exit) = child.try_wait()? {
-            return Ok(exit.code());
+        for token in ready {
+            match token {
+                SCREEN => copy(&poll, &out, std::io::stdout())?,
+                COMPLAINTS => copy(&poll, &err, std::io::stderr())?,
+                KEYS | ROOM => feed.go_on(&poll)?,
+                SIGNALS => {
+                    // The command is in a session of its own: what is meant for it must be passed on.
+                    while let Some(signal) = signals.next() {
+                        child.signal(signal)?;
+                    }
+                }
+                _ => {
+                    ended = child.try_wait()?.map(|exit| exit.code());
+                    poll.remove(&child);
+                }
+            }
         }
+    }
+}
+
+/// One turn of an output; at its end it is no longer watched.
+fn copy(poll: &Poll, from: &OwnedFd, to: impl AsFd) -> Result<(), Error> {
+    let mut buffer = [0; 32 * 1024];
+    match tty::read(from, &mut buffer)? {
+        0 => poll.remove(from),
+        n => tty::write_all(to, &buffer[..n])?,
+    }
+    Ok(())
+}
+
+/// Our standard input on its way to the command, which may take it slowly: nothing is read before the last piece is gone.
+struct Feed {
+    pipe: Option<OwnedFd>,
+    piece: Vec<u8>,
+    /// A regular file is always ready, and epoll(7) does not take it.
+    always_ready: bool,
+}
+
+impl Feed {
+    fn new(pipe: Option<OwnedFd>, poll: &Poll) -> Result<Feed, Error> {
+        let mut feed = Feed { pipe, piece: Vec::new(), always_ready: false };
+        if let Some(pipe) = &feed.pipe {
+            process::set_nonblocking(pipe)?;
+            match poll.add(std::io::stdin(), KEYS) {
+                Err(error) if error.is(libc::EPERM) => {
+                    feed.always_ready = true;
+                    poll.add_writer(pipe, ROOM)?;
+                }
+                added => added?,
+            }
+        }
+        Ok(feed)
+    }
+
+    /// Reads a piece if there is none, writes what fits, and watches for what must come next.
+    fn go_on(&mut self, poll: &Poll) -> Result<(), Error> {
+        let Some(pipe) = &self.pipe else { return Ok(()) };
+        if self.piece.is_empty() {
+            let mut buffer = [0; 32 * 1024];
+            let n = tty::read(std::io::stdin(), &mut buffer)?;
+            if n == 0 {
+                return self.end(poll);
+            }
+            self.piece.extend_from_slice(&buffer[..n]);
+            if !self.always_ready {
+                poll.remove(std::io::stdin());
+                poll.add_writer(pipe, ROOM)?;
+            }
+        }
+        match tty::write(pipe, &self.piece) {
+            Ok(n) => drop(self.piece.drain(..n)),
+            Err(error) if error.is(libc::EAGAIN) => {}
+            // It reads no more: what it did not want is dropped.
+            Err(error) if error.is(libc::EPIPE) => return self.end(poll),
+            Err(error) => return Err(error),
+        }
+        if self.piece.is_empty() && !self.always_ready {
+            poll.remove(pipe);
+            poll.add(std::io::stdin(), KEYS)?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, poll: &Poll) -> Result<(), Error> {
+        poll.remove(std::io::stdin());
+        if let Some(pipe) = self.pipe.take() {
+            poll.remove(&pipe);
+        }
+        Ok(())
     }
 }
 
@@ -157,7 +250,9 @@ fn on_terminal(plan: &Plan, means: &Means) -> Result<i32, Error> {
     let stdin = std::io::stdin();
     let (ours, theirs) = socket::pair()?;
     let signals = Signals::take(&[Signal::SIGWINCH, Signal::SIGTERM, Signal::SIGHUP])?;
-    let child = launch(plan, &Hands { terminal: Some(theirs.as_fd()), size: Some(tty::size(&stdin)?), ..hands(means) }, Some(means.cgroup.as_fd()))?;
+    let child = start(plan, means, Hands { terminal: Some(theirs.as_fd()), size: Some(tty::size(&stdin)?), ..Default::default() })?;
+    // Without our copy of its end, a child that was killed before it had sent the terminal ends the waiting.
+    drop(theirs);
     let terminal = socket::receive(&ours)?.1.pop().ok_or_else(|| Error::said("the command's terminal did not arrive"))?;
     let _raw = tty::Raw::new(stdin.as_fd())?;
     carry(&child, &terminal, stdin.as_fd(), &signals)
@@ -167,6 +262,8 @@ const END: u64 = 0;
 const SIGNALS: u64 = 1;
 const KEYS: u64 = 2;
 const SCREEN: u64 = 3;
+const COMPLAINTS: u64 = 4;
+const ROOM: u64 = 5;
 
 /// Keys go in and the screen comes out, until the command has ended and its last words are on the screen.
 fn carry(child: &Child, terminal: &OwnedFd, keyboard: BorrowedFd<'_>, signals: &Signals) -> Result<i32, Error> {

@@ -39,7 +39,7 @@ pub fn launch(plan: &Plan, hands: &Hands<'_>, cgroup: Option<BorrowedFd<'_>>) ->
 
 /// The child's part: never returns to the caller.
 fn walk(plan: &Plan, hands: &Hands<'_>, report: BorrowedFd<'_>) -> Result<Infallible> {
-    let mut walk = Walk::new(hands);
+    let mut walk = Walk::new(hands, report);
     let mut number = 0;
     let result = process::reset_signals().and_then(|()| {
         plan.steps.iter().enumerate().try_for_each(|(at, step)| {

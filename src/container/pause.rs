@@ -45,12 +45,11 @@ pub fn plan(pod: &PodSpec, hostname: &str, scratch: &Path) -> Plan {
         Step::LeaveHostMounts,
         Step::EmptyRoot { at: scratch.to_owned() },
         Step::SwitchRoot,
-        Step::Streams,
+        Step::CloseDescriptors { first: 0 },
         Step::BoundCapabilities(Vec::new()),
         Step::Capabilities(Vec::new()),
         Step::NoNewPrivileges,
         Step::DieWithSupervisor,
-        Step::CloseDescriptors,
         Step::ExecutePause,
     ]);
     Plan { namespaces: shared | Namespaces::MOUNT, joins_pid_namespace: false, steps }

@@ -6,8 +6,8 @@
 //! 2. the root file system is put together from outside: nothing of the container runs yet, and each place in it is found by the
 //!    kernel beneath the new root;
 //! 3. the old root is dropped; from here on no path leads to the host;
-//! 4. the terminal, the working directory, then rights are given up: bounding set, user, sets, no_new_privs;
-//! 5. descriptors are closed by the exec itself.
+//! 4. the streams, and every other descriptor is closed: only then is anything resolved that the container controls;
+//! 5. the working directory, then rights are given up: bounding set, user, sets, no_new_privs.
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
@@ -72,25 +72,26 @@ pub fn compile(spec: &Spec, layers: Layers, limited: bool) -> Result<Plan> {
     steps.push(if process.terminal() == Some(true) { Step::Terminal { console: true } } else { Step::Streams });
     steps.extend(rights(process));
     // After the change of user, which would take it away again.
-    steps.push(Step::DieWithSupervisor);
-    steps.extend([Step::CloseDescriptors, Step::Execute(program(process)?)]);
+    steps.extend([Step::DieWithSupervisor, Step::Execute(program(process)?)]);
     Ok(Plan { namespaces: made, joins_pid_namespace: joined.contains(Namespaces::PID), steps })
 }
 
-/// The plan of a further process in a running container, whose spec's process part is given with the command replaced.
-pub fn compile_exec(process: &Process, namespaces: Namespaces, limited: bool) -> Result<Plan> {
+/// The plan of a further process in a running container, whose spec's process part is given with the command replaced. Whoever launches
+/// it has joined the container's namespaces before, so that the child is born where no file of the host is; only the cgroup namespace
+/// is left to the child, as clone3 must still see the cgroup from outside.
+pub fn compile_exec(process: &Process, limited: bool) -> Result<Plan> {
     let mut steps = vec![Step::Hide, Step::NewSession];
     if limited {
         steps.push(Step::EnterLimits);
     }
-    steps.extend([Step::Join(namespaces - Namespaces::PID)]);
+    steps.push(Step::Join(Namespaces::CGROUP));
     steps.push(if process.terminal() == Some(true) { Step::Terminal { console: false } } else { Step::Streams });
     steps.extend(rights(process));
-    steps.extend([Step::CloseDescriptors, Step::Execute(program(process)?)]);
-    Ok(Plan { namespaces: Namespaces::empty(), joins_pid_namespace: true, steps })
+    steps.push(Step::Execute(program(process)?));
+    Ok(Plan { namespaces: Namespaces::empty(), joins_pid_namespace: false, steps })
 }
 
-/// The working directory, then rights are given up: the same for a main process and an exec.
+/// What is ours is closed; the working directory; then rights are given up: the same for a main process and an exec.
 fn rights(process: &Process) -> Vec<Step> {
     let names = |set: &Option<oci_spec::runtime::Capabilities>| {
         let mut names: Vec<_> = set.iter().flatten().map(|cap| format!("CAP_{}", cap.to_string().trim_start_matches("CAP_"))).collect();
@@ -100,7 +101,7 @@ fn rights(process: &Process) -> Vec<Step> {
     let user = process.user();
     let user =
         Step::User { uid: user.uid(), gid: user.gid(), groups: user.additional_gids().clone().unwrap_or_default(), umask: user.umask().unwrap_or(0o022) };
-    let mut steps = vec![Step::WorkingDirectory(process.cwd().clone())];
+    let mut steps = vec![Step::CloseDescriptors { first: 3 }, Step::OwnStreams { uid: process.user().uid() }, Step::WorkingDirectory(process.cwd().clone())];
     match process.capabilities() {
         Some(sets) => steps.extend([Step::BoundCapabilities(names(sets.bounding())), user, Step::Capabilities(names(sets.permitted()))]),
         None => steps.push(user),

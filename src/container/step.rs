@@ -138,7 +138,14 @@ pub enum Step {
     NoNewPrivileges,
     /// Nothing of a pod outlives its supervisor.
     DieWithSupervisor,
-    CloseDescriptors,
+    /// From here on no path, of /proc or otherwise, leads to a file of ours. Before anything that the container controls is resolved.
+    CloseDescriptors {
+        first: u32,
+    },
+    /// The streams are the user's, so that he can open /dev/stdout anew.
+    OwnStreams {
+        uid: u32,
+    },
     Execute(Program),
     /// The pause program, from memory.
     ExecutePause,
@@ -149,8 +156,8 @@ pub enum Step {
 pub struct Hands<'a> {
     /// The process whose namespaces are joined.
     pub holder: Option<BorrowedFd<'a>>,
-    /// stdin, stdout, stderr.
-    pub streams: Option<[BorrowedFd<'a>; 3]>,
+    /// stdin, stdout, stderr; none is /dev/null, the container's own: the host's could be chmod'ed through its descriptor.
+    pub streams: [Option<BorrowedFd<'a>>; 3],
     /// Where the parent waits for the terminal's end.
     pub terminal: Option<BorrowedFd<'a>>,
     /// How large the terminal is to be; the program finds it so from its first moment.
@@ -164,12 +171,14 @@ pub struct Hands<'a> {
 /// The child's walk: its hands, and the root that it is putting together.
 pub struct Walk<'a> {
     pub hands: &'a Hands<'a>,
+    /// The pipe to the parent.
+    report: BorrowedFd<'a>,
     root: Option<OwnedFd>,
 }
 
 impl<'a> Walk<'a> {
-    pub fn new(hands: &'a Hands<'a>) -> Walk<'a> {
-        Walk { hands, root: None }
+    pub fn new(hands: &'a Hands<'a>, report: BorrowedFd<'a>) -> Walk<'a> {
+        Walk { hands, report, root: None }
     }
 
     fn root(&self) -> Result<BorrowedFd<'_>> {
@@ -204,7 +213,7 @@ impl Step {
             Step::MakeDirectory(path) => file::make_dirs_within(walk.root()?, path, Within::Root, 0o755).map(drop),
             Step::ReadOnlyRoot => mount::limit(walk.root()?, Limits::READ_ONLY, false),
             Step::SwitchRoot => mount::pivot_root(walk.root()?).map(|()| walk.root = None),
-            Step::Streams => place_streams(Walk::hand(walk.hands.streams, "streams")?),
+            Step::Streams => place_streams(walk.hands.streams),
             Step::Terminal { console } => open_terminal(Walk::hand(walk.hands.terminal, "terminal")?, walk.hands.size, *console),
             Step::WorkingDirectory(path) => file::change_directory(path),
             Step::BoundCapabilities(keep) => user::bound_capabilities(keep),
@@ -215,7 +224,12 @@ impl Step {
             Step::Capabilities(held) => user::set_capabilities(held),
             Step::NoNewPrivileges => user::no_new_privileges(),
             Step::DieWithSupervisor => process::die_with_parent(),
-            Step::CloseDescriptors => process::close_others_on_exec(),
+            Step::CloseDescriptors { first } => {
+                let keep: Vec<_> = walk.hands.program.into_iter().chain([walk.report]).collect();
+                process::close_others(*first, &keep);
+                Ok(())
+            }
+            Step::OwnStreams { uid } => own_streams(*uid),
             Step::Execute(program) => Err(process::execute(program)),
             Step::ExecutePause => Err(process::execute_fd(Walk::hand(walk.hands.program, "program")?, &[c"/pause".into()])),
         }
@@ -254,7 +268,8 @@ impl Step {
             Step::Hide | Step::BoundCapabilities(_) | Step::NoNewPrivileges | Step::DieWithSupervisor => "prctl",
             Step::User { .. } => "setgroups, setresgid, setresuid",
             Step::Capabilities(_) => "capset",
-            Step::CloseDescriptors => "close_range",
+            Step::CloseDescriptors { .. } => "close_range",
+            Step::OwnStreams { .. } => "fchown",
             Step::Execute(_) => "execve",
             Step::ExecutePause => "execveat",
         }
@@ -302,7 +317,8 @@ impl fmt::Display for Step {
             Step::Capabilities(held) => write!(f, "holding the capabilities {}", capability_words(held)),
             Step::NoNewPrivileges => f.write_str("giving up new privileges"),
             Step::DieWithSupervisor => f.write_str("tying its life to the supervisor"),
-            Step::CloseDescriptors => f.write_str("closing all other descriptors at the exec"),
+            Step::CloseDescriptors { first } => write!(f, "closing all descriptors from {first} on"),
+            Step::OwnStreams { uid } => write!(f, "giving the streams to user {uid}"),
             Step::Execute(program) => write!(f, "executing {}", words(&program.args)),
             Step::ExecutePause => f.write_str("executing the pause program"),
         }
@@ -404,7 +420,12 @@ fn mask(root: BorrowedFd<'_>, path: &Path) -> Result<()> {
     let Some(target) = existing(root, path)? else { return Ok(()) };
     let cover = match file::is_directory(&target)? {
         true => mount::new_filesystem("tmpfs", "tmpfs", &[("size".into(), "4k".into())], Limits::READ_ONLY)?,
-        false => mount::copy_tree(file::open("/dev/null", OFlags::PATH)?, false)?,
+        false => {
+            // The host's own node: through a writable mount of it the container's root could change its mode for everybody.
+            let null = mount::copy_tree(file::open("/dev/null", OFlags::PATH)?, false)?;
+            mount::limit(&null, Limits::READ_ONLY, false)?;
+            null
+        }
     };
     mount::attach(cover, target)
 }
@@ -423,8 +444,20 @@ fn existing(root: BorrowedFd<'_>, path: &Path) -> Result<Option<OwnedFd>> {
     }
 }
 
-fn place_streams(streams: [BorrowedFd<'_>; 3]) -> Result<()> {
-    streams.into_iter().zip(0..).try_for_each(|(stream, number)| process::place_descriptor(stream, number))
+fn place_streams(streams: [Option<BorrowedFd<'_>>; 3]) -> Result<()> {
+    let root = file::open_dir("/")?;
+    streams.into_iter().zip(0..).try_for_each(|(stream, number)| match stream {
+        Some(stream) => process::place_descriptor(stream, number),
+        None => process::place_descriptor(file::open_within(&root, "dev/null", Within::RootWithoutLinks, OFlags::RDWR, 0)?, number),
+    })
+}
+
+/// /dev/null is everybody's in the container, and stays root's.
+fn own_streams(uid: u32) -> Result<()> {
+    [std::io::stdin().as_fd(), std::io::stdout().as_fd(), std::io::stderr().as_fd()].into_iter().try_for_each(|stream| match file::is_null_device(stream)? {
+        true => Ok(()),
+        false => file::give_to_user(stream, uid),
+    })
 }
 
 fn open_terminal(parent: BorrowedFd<'_>, size: Option<tty::Size>, console: bool) -> Result<()> {

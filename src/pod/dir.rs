@@ -113,6 +113,13 @@ impl PodDir {
 
     /// Removes the directory with all below it. The claim is let go last, by whoever holds it.
     pub fn remove(&self) -> Result<()> {
+        // The lock goes last: without it another run could claim the directory, and then lose its files to us.
+        for entry in std::fs::read_dir(&self.path).into_iter().flatten().flatten().filter(|entry| entry.file_name() != "lock") {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => file::remove_tree(entry.path())?,
+                _ => std::fs::remove_file(entry.path()).map_err(|e| Error::io("unlink", entry.path().display(), &e))?,
+            }
+        }
         file::remove_tree(&self.path)?;
         // The namespace's directory goes when it is empty; ENOTEMPTY is the normal case.
         let _ = self.path.parent().map(std::fs::remove_dir);

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
-use rustix::fs::OFlags;
 
 use super::compose::{self, Whole};
 use super::dir::make_dirs;
@@ -46,6 +45,8 @@ const SPEC: &str = "config.json";
 type Outputs = Vec<(Stream, OwnedFd)>;
 /// The most that is read from one stream before the others get their turn.
 const TURN: usize = 64 * 1024;
+/// fs.pipe-max-size as it is unless root changes it.
+const LARGEST_PIPE: usize = 1 << 20;
 /// §24.
 const MESSAGE_BYTES: u64 = 4096;
 const LOG_MESSAGE_LINES: u64 = 80;
@@ -97,6 +98,10 @@ pub fn start(home: &Home<'_>, container: &Container, attempt: u32) -> Result<(In
     furnish(&directory)?;
     let log_path = log::file(&ground.logs, &container.name, attempt)?;
     let log = LogFile::open(&log_path)?;
+    // As the kubelet: the run before is kept for `logs -p`, older ones are not.
+    if let Some(old) = attempt.checked_sub(2) {
+        let _ = std::fs::remove_file(log::file(&ground.logs, &container.name, old)?);
+    }
     let limits = cgroup::limits::of_container(pod_spec(home.pod), container);
     let (own_cgroup, unenforced) = ground.cgroup.container(&container.name, attempt, &limits)?;
     match launch_in(home, container, &image, &directory, &own_cgroup) {
@@ -167,15 +172,22 @@ fn launch_with_streams(plan: &Plan, sandbox: &Sandbox, cgroup: &Cgroup, limits: 
     let launched = if container.tty == Some(true) {
         let (ours, theirs) = socket::pair()?;
         let child = launch(plan, &Hands { terminal: Some(theirs.as_fd()), ..hands }, Some(cgroup.dir()))?;
-        let end = socket::receive(&ours)?.1.pop().ok_or_else(|| Error::said("the container's terminal did not arrive"))?;
+        // Without our copy of its end, a child that was killed before it had sent the terminal ends the waiting.
+        drop(theirs);
+        let Some(end) = socket::receive(&ours)?.1.pop() else {
+            child.signal(libc::SIGKILL)?;
+            child.wait()?;
+            return Err(Error::said("the container's terminal did not arrive"));
+        };
         Launched { child, outputs: vec![(Stream::Stdout, end)], stdin: None }
     } else {
         let ((out, out_in), (err, err_in)) = (process::pipe()?, process::pipe()?);
         let (input, stdin) = match container.stdin {
-            Some(true) => process::pipe().map(|(input, ours)| (input, Some(ours)))?,
-            _ => (file::open("/dev/null", OFlags::RDONLY)?, None),
+            Some(true) => process::pipe().map(|(input, ours)| (Some(input), Some(ours)))?,
+            _ => (None, None),
         };
-        let child = launch(plan, &Hands { streams: Some([input.as_fd(), out_in.as_fd(), err_in.as_fd()]), ..hands }, Some(cgroup.dir()))?;
+        let streams = [input.as_ref().map(AsFd::as_fd), Some(out_in.as_fd()), Some(err_in.as_fd())];
+        let child = launch(plan, &Hands { streams, ..hands }, Some(cgroup.dir()))?;
         Launched { child, outputs: vec![(Stream::Stdout, out), (Stream::Stderr, err)], stdin }
     };
     launched.outputs.iter().try_for_each(|(_, output)| process::set_nonblocking(output))?;
@@ -224,13 +236,17 @@ impl Instance {
         std::fs::read_to_string(&path).map_err(|e| Error::io("read", path.display(), &e))
     }
 
-    /// Reads what the pipes still hold. A process outside the container that got hold of a pipe does not keep us: what is not there now
-    /// is not waited for.
+    /// Reads what the pipes still hold, which is at most what the largest pipe takes: a process outside the container that got hold of a
+    /// pipe (by a shared PID namespace) and goes on writing does not keep us.
     fn drain(&mut self, now: Timestamp) -> Result<()> {
         let mut buffer = [0; TURN];
         for (stream, output) in std::mem::take(&mut self.outputs) {
-            while let Ok(n @ 1..) = tty::read(&output, &mut buffer) {
+            let mut taken = 0;
+            while taken < LARGEST_PIPE
+                && let Ok(n @ 1..) = tty::read(&output, &mut buffer)
+            {
                 self.log.take(stream, &buffer[..n], now)?;
+                taken += n;
             }
             self.log.end(stream, now)?;
         }

@@ -135,9 +135,8 @@ pub fn hostname(ground: &Ground, pod: &Pod) -> String {
 
 fn start_pause(ground: &Ground, pod: &Pod, cgroup: &Cgroup) -> Result<Child> {
     let plan = pause::plan(pod_spec(pod), &ground.hostname.kernel, &ground.root());
-    let null = file::open("/dev/null", OFlags::RDWR)?;
     let program = pause::program()?;
-    let hands = Hands { streams: Some([null.as_fd(); 3]), program: Some(program.as_fd()), ..Default::default() };
+    let hands = Hands { program: Some(program.as_fd()), ..Default::default() };
     launch(&plan, &hands, Some(cgroup.dir())).map_err(|e| e.doing("starting the pause"))
 }
 

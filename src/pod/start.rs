@@ -19,7 +19,7 @@ use super::ground::{CGROUP_PATIENCE, Ground, all_containers, pod_spec};
 use super::instance::{find_image, leave_host};
 use super::places::Places;
 use super::status;
-use super::supervisor::Supervisor;
+use super::supervisor::{Desk, Supervisor};
 use crate::cgroup::{self, Hierarchies};
 use crate::container::log;
 use crate::error::{Error, Result};
@@ -128,7 +128,7 @@ fn identify(pod: &mut Pod) -> Result<()> {
 
 /// The supervisor's process, from its first moment.
 fn supervise(places: &Places, dir: &PodDir, pod: Pod, claim: Claim, caller: OwnedFd, options: &Options) -> Result<Infallible> {
-    process::close_others(&[claim.as_fd(), caller.as_fd()]);
+    process::close_others(3, &[claim.as_fd(), caller.as_fd()]);
     match prepare(places, dir, pod, claim, &caller, options) {
         Ok(supervisor) => {
             let answered = control::send(&caller, &Reply::Done {}, &[]);
@@ -157,12 +157,17 @@ fn prepare(places: &Places, dir: &PodDir, pod: Pod, claim: Claim, caller: &Owned
     claim.sign(dir)?;
     take_streams(dir)?;
     leave_host()?;
+    let desk = Desk::open(dir, options.foreground.then(|| file::duplicate(caller)).transpose()?)?;
     let (ground, unenforced) = Ground::prepare(places, dir, &pod, options.allow_unenforced)?;
-    let owner = options.foreground.then(|| file::duplicate(caller)).transpose()?;
-    let mut supervisor = Supervisor::new(ground, pod, claim, owner, options.max_backoff_ms)?;
+    let mut supervisor = Supervisor::new(ground, pod, claim, desk, options.max_backoff_ms);
     unenforced.iter().for_each(|missing| supervisor.warn("Unenforced", &missing.to_string()));
-    supervisor.accept()?;
-    Ok(supervisor)
+    match supervisor.accept() {
+        Ok(()) => Ok(supervisor),
+        Err(error) => {
+            supervisor.give_up();
+            Err(error)
+        }
+    }
 }
 
 /// The caller's terminal is not ours: whoever waits for the end of its output would wait for us.

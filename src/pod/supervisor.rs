@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::control::{self, Reply, Request};
-use super::dir::Claim;
+use super::dir::{Claim, PodDir};
 use super::ground::{self, Ground, all_containers, pod_spec};
 use super::instance::{self, Home, Instance};
 use super::journal::{Journal, Kind};
@@ -44,6 +44,24 @@ enum Source {
     Output(C, Stream),
 }
 
+/// Where others find the supervisor.
+pub struct Desk {
+    poll: Poll,
+    listener: OwnedFd,
+    owner: Option<OwnedFd>,
+}
+
+impl Desk {
+    /// Opens the control socket in the pod's directory, and listens to the owner of a foreground run.
+    pub fn open(dir: &PodDir, owner: Option<OwnedFd>) -> Result<Desk> {
+        let listener = socket::listen(crate::sys::file::open_dir(dir.path())?, control::SOCKET)?;
+        let poll = Poll::new()?;
+        poll.add(&listener, Source::Listener.token())?;
+        owner.as_ref().map_or(Ok(()), |owner| poll.add(owner, Source::Owner.token()))?;
+        Ok(Desk { poll, listener, owner })
+    }
+}
+
 pub struct Supervisor {
     ground: Ground,
     pod: Pod,
@@ -60,45 +78,38 @@ pub struct Supervisor {
     clients: Vec<Option<OwnedFd>>,
     /// Somebody asked for the pod to be gone, not only to end.
     removed_at_end: bool,
+    /// pod.json lacks something beside the status.
+    unwritten: bool,
     deadline_told: bool,
     _claim: Claim,
 }
 
 impl Supervisor {
     /// Takes over a prepared pod, in a process of its own.
-    pub fn new(ground: Ground, pod: Pod, claim: Claim, owner: Option<OwnedFd>, max_backoff_ms: Option<u64>) -> Result<Supervisor> {
+    pub fn new(ground: Ground, pod: Pod, claim: Claim, desk: Desk, max_backoff_ms: Option<u64>) -> Supervisor {
         let mut spec = Spec::of(&pod);
         spec.max_backoff_ms = max_backoff_ms.unwrap_or(spec.max_backoff_ms);
-        let directory = crate::sys::file::open_dir(ground.dir.path())?;
-        let listener = socket::listen(&directory, control::SOCKET)?;
-        let poll = Poll::new()?;
-        poll.add(&listener, Source::Listener.token())?;
-        if let Some(owner) = &owner {
-            poll.add(owner, Source::Owner.token())?;
-        }
         let facts = Facts::new(&spec, now());
-        let name = &ground.dir;
-        let journal = Journal::new(&name.namespace, &name.name, &spec.uid);
-        let names = ground.network.names();
-        let instances = spec.all().map(|_| None).collect();
-        Ok(Supervisor {
+        let journal = Journal::new(&ground.dir.namespace, &ground.dir.name, &spec.uid);
+        Supervisor {
+            names: ground.network.names(),
+            instances: spec.all().map(|_| None).collect(),
             ground,
             pod,
             spec,
             facts,
-            names,
             volumes: None,
             sandbox: None,
-            instances,
             journal,
-            poll,
-            listener,
-            owner,
+            poll: desk.poll,
+            listener: desk.listener,
+            owner: desk.owner,
             clients: Vec::new(),
             removed_at_end: false,
+            unwritten: true,
             deadline_told: false,
             _claim: claim,
-        })
+        }
     }
 
     /// Records something that the pod's owner should know before its first container starts.
@@ -109,6 +120,11 @@ impl Supervisor {
     /// Writes the pod's first status: it is accepted.
     pub fn accept(&mut self) -> Result<()> {
         self.publish()
+    }
+
+    /// The pod is not accepted: what it stood on is removed again.
+    pub fn give_up(self) {
+        self.ground.clear();
     }
 
     /// Looks after the pod until nothing of it runs and nothing will; then leaves, or waits for its owner to leave, and cleans up.
@@ -297,6 +313,8 @@ impl Supervisor {
             _ => return,
         };
         if let Some(instance) = self.instances[c.0].take() {
+            // A client may hold a copy of the pidfd; the poll set would then go on telling of it.
+            self.poll.remove(&instance.child);
             let (ended, errors) = instance.finish(container_of(&self.pod, c), exit, Timestamp::now());
             self.complain_of(errors);
             self.observe(Event::Exited(c, ended));
@@ -315,9 +333,11 @@ impl Supervisor {
     fn publish(&mut self) -> Result<()> {
         let status = lifecycle::status(&self.spec, &self.facts, self.pod.status.as_ref(), now());
         let status = super::status::complete(status, &self.pod);
-        if self.pod.status.as_ref() != Some(&status) || self.pod.metadata.deletion_timestamp.is_some() {
+        if self.pod.status.as_ref() != Some(&status) || self.unwritten {
             self.pod.status = Some(status);
+            self.unwritten = true;
             self.ground.dir.write_pod(&self.pod)?;
+            self.unwritten = false;
         }
         self.journal.write(&self.ground.dir)
     }
@@ -325,7 +345,6 @@ impl Supervisor {
     /// A full disk must not end the pod: what could not be written is tried again with the next change.
     fn publish_or_complain(&mut self) {
         if let Err(error) = self.publish() {
-            self.pod.status = None;
             eprintln!("minipod: {error}");
         }
     }

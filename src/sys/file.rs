@@ -239,6 +239,12 @@ pub fn is_directory(file: impl AsFd) -> Result<bool> {
     Ok(fs::FileType::from_raw_mode(stat(file)?.st_mode) == fs::FileType::Directory)
 }
 
+/// Whether a descriptor is /dev/null (1:3), by whatever path.
+pub fn is_null_device(file: impl AsFd) -> Result<bool> {
+    let stat = stat(file)?;
+    Ok(fs::FileType::from_raw_mode(stat.st_mode) == fs::FileType::CharacterDevice && stat.st_rdev == fs::makedev(1, 3))
+}
+
 /// A character device node in a directory, with an exact mode (the caller has cleared the umask).
 pub fn make_char_device(dir: impl AsFd, name: &str, (major, minor): (u32, u32), mode: u32) -> Result<()> {
     fs::mknodat(dir.as_fd(), name, fs::FileType::CharacterDevice, Mode::from_raw_mode(mode), fs::makedev(major, minor)).map_err(failed("mknodat", name))
@@ -248,9 +254,22 @@ pub fn make_symlink(dir: impl AsFd, name: &str, target: &str) -> Result<()> {
     fs::symlinkat(target, dir.as_fd(), name).map_err(failed("symlinkat", name))
 }
 
-/// Makes a directory of the root that we are in the working directory.
+/// Makes a directory of the root that we are in the working directory. No magic link of /proc is followed on the way: one that leads to
+/// a descriptor of ours would lead out of the root (CVE-2024-21626).
 pub fn change_directory(path: impl AsRef<Path>) -> Result<()> {
-    rustix::process::chdir(path.as_ref()).map_err(failed("chdir", path.as_ref()))
+    let dir = open_within(open_dir("/")?, path.as_ref(), Within::Root, OFlags::PATH | OFlags::DIRECTORY, 0)?;
+    rustix::process::fchdir(dir).map_err(failed("fchdir", path.as_ref()))
+}
+
+/// Gives an open file to a user, its group stays. What cannot be owned (a read-only file system, a device that others use too) stays
+/// as it is.
+pub fn give_to_user(file: impl AsFd, uid: u32) -> Result<()> {
+    match fs::fchown(file.as_fd(), Some(rustix::process::Uid::from_raw(uid)), None) {
+        Err(errno) if !matches!(errno, rustix::io::Errno::ROFS | rustix::io::Errno::PERM | rustix::io::Errno::INVAL) => {
+            Err(Error::call("fchown", "", errno.raw_os_error()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The path of a descriptor for calls that take only paths; valid in this process while the descriptor is open.

@@ -28,6 +28,12 @@ impl Poll {
             .map_err(|errno| Error::call("epoll_ctl", token, errno.raw_os_error()))
     }
 
+    /// Watches a descriptor for room to write (or for a reader that has gone).
+    pub fn add_writer(&self, fd: impl AsFd, token: u64) -> Result<()> {
+        epoll::add(&self.epoll, fd, epoll::EventData::new_u64(token), epoll::EventFlags::OUT)
+            .map_err(|errno| Error::call("epoll_ctl", token, errno.raw_os_error()))
+    }
+
     /// Stops watching. A descriptor whose copies live elsewhere (in a child) must be taken out by hand before it is closed.
     pub fn remove(&self, fd: impl AsFd) {
         // ENOENT: it was not in the set, which is what we want.

@@ -271,22 +271,13 @@ pub fn ignore_children() -> Result<()> {
     unsafe { sigaction(Signal::SIGCHLD, &ignore) }.map(drop).map_err(|errno| Error::call("sigaction", "SIGCHLD", errno as i32))
 }
 
-/// Marks every descriptor from 3 on to be closed by the coming exec (5.11), whoever opened it and however.
-pub fn close_others_on_exec() -> Result<()> {
-    // SAFETY: the call takes three numbers; nothing is closed yet, so no descriptor in use becomes invalid.
-    match unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) } {
-        0 => Ok(()),
-        _ => Err(Error::call("close_range", "3..", last_errno())),
-    }
-}
-
-/// Closes every descriptor from 3 on but those to keep: a forked process drops what its parent had open, or was given without knowing.
-/// Only for the first moment after a fork, when nothing else that owns a descriptor is used any more.
-pub fn close_others(keep: &[BorrowedFd<'_>]) {
+/// Closes every descriptor from `first` on but those to keep: a forked process drops what its parent had open, or was given without
+/// knowing. Only in a process that uses nothing else that owns a descriptor any more (close_range, 5.9).
+pub fn close_others(first: u32, keep: &[BorrowedFd<'_>]) {
     let mut keep: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).collect();
     keep.sort_unstable();
-    let mut from = 3;
-    for next in keep.into_iter().filter(|fd| *fd >= 3).chain([u32::MAX]) {
+    let mut from = first;
+    for next in keep.into_iter().filter(|fd| *fd >= first).chain([u32::MAX]) {
         if from < next {
             // SAFETY: the caller promises that no owner of these numbers is used after the fork; each range leaves out what is kept.
             unsafe { libc::syscall(libc::SYS_close_range, from, next - 1, 0) };

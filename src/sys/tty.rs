@@ -86,14 +86,20 @@ pub fn read(fd: impl AsFd, buffer: &mut [u8]) -> Result<usize> {
     }
 }
 
+/// Writes as much as is taken at once.
+pub fn write(fd: impl AsFd, bytes: &[u8]) -> Result<usize> {
+    loop {
+        match rustix::io::write(&fd, bytes) {
+            Err(rustix::io::Errno::INTR) => continue,
+            result => return result.map_err(|errno| Error::call("write", fd.as_fd().as_raw_fd(), errno.raw_os_error())),
+        }
+    }
+}
+
 /// Writes all of it.
 pub fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {
-        match rustix::io::write(&fd, bytes) {
-            Ok(n) => bytes = &bytes[n..],
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(errno) => return Err(Error::call("write", fd.as_fd().as_raw_fd(), errno.raw_os_error())),
-        }
+        bytes = &bytes[write(&fd, bytes)?..];
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Source, Supervisor, whole_seconds};
 use crate::error::Result;
@@ -61,13 +62,14 @@ impl Supervisor {
     pub(super) fn ask_stop(&mut self, grace_seconds: Option<u64>) {
         self.removed_at_end = true;
         self.observe(Event::StopAsked { grace_seconds });
-        let stop = self.facts.stop;
-        if let Some(stop) = stop {
-            let seconds = stop.until.saturating_sub(stop.at.mono) / 1000;
+        if let Some(stop) = self.facts.stop {
+            let seconds = i64::try_from(stop.until.saturating_sub(stop.at.mono) / 1000).unwrap_or(i64::MAX);
+            self.pod.metadata.deletion_grace_period_seconds = Some(seconds);
+            // A grace beyond the end of time gives the end of time.
             let at = Timestamp::from_millisecond(stop.at.wall).unwrap_or_default();
-            self.pod.metadata.deletion_grace_period_seconds = Some(seconds as i64);
-            self.pod.metadata.deletion_timestamp =
-                Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(whole_seconds(at + jiff::SignedDuration::from_secs(seconds as i64))));
+            let until = at.checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX);
+            self.pod.metadata.deletion_timestamp = Some(Time(whole_seconds(until)));
+            self.unwritten = true;
         }
     }
 
