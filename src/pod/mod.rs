@@ -13,7 +13,8 @@
 //! ```
 //!
 //! There is no daemon: whoever wants to know reads the directory, whoever wants something done asks the socket. When the
-//! lock is free and the status is not final, the supervisor died; its containers died with it, and the reader says so.
+//! lock is free and the status is not final, the supervisor died; its containers are then killed by the kernel (but for programs that
+//! changed their user themselves), and the reader says so.
 
 mod compose;
 pub mod control;

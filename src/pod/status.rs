@@ -25,8 +25,9 @@ pub fn is_finished(pod: &Pod) -> bool {
     matches!(pod.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"))
 }
 
-/// What is true of a pod now. A supervisor that was killed wrote its last status before: its containers died with it, so
-/// what it called running has ended, and how is not known (`ContainerStatusUnknown`, as the kubelet says it).
+/// What is true of a pod now. A supervisor that was killed wrote its last status before. The kernel kills its containers with it, but
+/// for programs that changed their user or were setuid since (PR_SET_PDEATHSIG, prctl(2)): nobody sees what becomes of them, so
+/// how what it called running ended is not known (`ContainerStatusUnknown`, as the kubelet says it).
 pub fn truth(known: Known) -> Pod {
     let mut pod = known.pod;
     if known.supervised || is_finished(&pod) {
@@ -35,7 +36,7 @@ pub fn truth(known: Known) -> Pod {
     let status = pod.status.get_or_insert_default();
     status.phase = Some("Failed".into());
     status.reason = Some(SUPERVISOR_LOST.into());
-    status.message = Some("The pod's supervisor ended unexpectedly, and the pod's containers with it; delete the pod to clean up.".into());
+    status.message = Some("The pod's supervisor ended unexpectedly; deleting the pod ends and removes what is left of it.".into());
     for list in [&mut status.init_container_statuses, &mut status.container_statuses] {
         list.iter_mut().flatten().for_each(end);
     }

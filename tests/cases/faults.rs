@@ -74,6 +74,18 @@ pub const CASES: &[Case] = &[
             refused(world, &done, &["root"]);
         },
     },
+    Case {
+        id: "BAD-11",
+        needs: &["unshare"],
+        run: |world| {
+            // No cgroup2 anywhere: said before anything is made.
+            let file = world.manifest(&Pod::new("p", "Never").app("a", &once("0", 0)));
+            let program = std::env::var("MINIPOD").unwrap_or_else(|_| env!("CARGO_BIN_EXE_minipod").to_owned());
+            let line = format!("awk '$3 == \"cgroup2\" {{ print $2 }}' /proc/mounts | xargs -n 1 umount -l; exec {program} run {file}");
+            let done = world.tool("unshare", &["--mount", "sh", "-c", &line]);
+            refused(world, &done, &["no cgroup2 file system is mounted", "mount -t cgroup2"]);
+        },
+    },
     case("BAD-08", |world| {
         // A full disk: a root of a few pages. Whatever step meets it, the message names the errno.
         let small = world.path("small");
