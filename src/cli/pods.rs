@@ -32,7 +32,11 @@ pub fn find(places: &Places, namespace: &str, name: &str) -> Result<Pod> {
 fn all(places: &Places) -> Result<Vec<(PodDir, Pod)>> {
     let mut pods = Vec::new();
     for dir in dir::all(places)? {
-        pods.extend(dir.read()?.map(|known| (dir, status::truth(known))));
+        match dir.read() {
+            Ok(known) => pods.extend(known.map(|known| (dir, status::truth(known)))),
+            // One that cannot be read must not hide the others.
+            Err(error) => eprintln!("Warning: {error}"),
+        }
     }
     Ok(pods)
 }

@@ -50,7 +50,11 @@ pub fn ask(dir: &PodDir, request: &Request) -> Result<Option<(Reply, Vec<OwnedFd
         Err(error) if error.is(libc::ENOENT) || error.is(libc::ECONNREFUSED) => return Ok(None),
         connection => connection?,
     };
-    send(&connection, request, &[])?;
+    match send(&connection, request, &[]) {
+        // It ended between our call and our question.
+        Err(error) if error.is(libc::EPIPE) || error.is(libc::ECONNRESET) => return Ok(None),
+        sent => sent?,
+    }
     match receive::<Reply>(&connection)? {
         Some((reply, descriptors)) => Ok(Some((reply, descriptors, connection))),
         None => Ok(None),

@@ -78,11 +78,6 @@ impl PodDir {
         }
     }
 
-    /// The pid that the supervisor wrote into the lock, for people and tests.
-    pub fn supervisor_pid(&self) -> Option<u32> {
-        std::fs::read_to_string(self.path.join("lock")).ok()?.trim().parse().ok()
-    }
-
     /// The pod as it was last written; None if there is none.
     pub fn read(&self) -> Result<Option<Known>> {
         // In this order: a supervisor that ends in between has written its last word before it let go.

@@ -71,7 +71,7 @@ pub fn start(places: &Places, mut pod: Pod, options: &Options) -> std::result::R
     identify(&mut pod)?;
     let dir = PodDir::new(places, pod.metadata.namespace.as_deref().unwrap_or("default"), pod.metadata.name.as_deref().unwrap_or_default());
     let Some(mut claim) = dir.claim()? else {
-        let known = dir.read()?.map(|known| known.pod).unwrap_or_default();
+        let known = dir.read()?.map_or(pod, |known| known.pod);
         return Err(Refusal::AlreadyExists(Box::new(known)));
     };
     if let Some(known) = dir.read()? {

@@ -34,18 +34,6 @@ fn set_of(names: &[String]) -> Result<CapsHashSet> {
     names.iter().map(|name| Capability::from_str(name).map_err(|_| Error::said(format!("{name} is not a capability")))).collect()
 }
 
-/// Whether `CAP_NAME` exists.
-pub fn is_capability(name: &str) -> bool {
-    Capability::from_str(name).is_ok()
-}
-
-/// Every capability that we have ourselves, as names: what `ALL` can mean here.
-pub fn own_capabilities() -> Vec<String> {
-    let mut names: Vec<_> = caps::read(None, CapSet::Bounding).unwrap_or_default().into_iter().map(|cap| cap.to_string()).collect();
-    names.sort();
-    names
-}
-
 /// Takes every capability but `keep` out of the bounding set: no file of the image can give it back.
 pub fn bound_capabilities(keep: &[String]) -> Result<()> {
     let keep = set_of(keep)?;
