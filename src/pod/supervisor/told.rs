@@ -39,6 +39,7 @@ impl Supervisor {
                 &failure.reason
             }
             (FailedAt::Image, _) => {
+                self.tell_of(c, Kind::Normal, "BackOff", &format!("Back-off pulling image {image:?}"));
                 self.tell_of(c, Kind::Warning, "Failed", &format!("Failed to pull image {image:?}: {}", failure.message));
                 &failure.reason
             }
