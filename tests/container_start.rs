@@ -212,7 +212,8 @@ fn no_descriptor_of_ours_is_a_way_out() {
         }
         let hands = Hands { holder: Some(lab.holder.as_fd()), ..Default::default() };
         let error = launch(&plan, &hands, None).expect_err("the working directory leads out");
-        assert!(error.is(libc::ELOOP), "by descriptor {number}: {error}");
+        // A descriptor that is open is a magic link, which is not followed; another is not there.
+        assert!(error.is(libc::ELOOP) || error.is(libc::ENOENT), "by descriptor {number}: {error}");
         lab.renew();
         plan.steps.retain(|step| !matches!(step, Step::WorkingDirectory(_)));
         let error = launch(&plan, &hands, None).expect_err("the program is nowhere in the container");
