@@ -21,7 +21,7 @@ use crate::pod::dir::PodDir;
 use crate::pod::places::Places;
 use crate::sys::poll::{Poll, Signals};
 use crate::sys::process::{self, Child, Namespaces};
-use crate::sys::{socket, tty};
+use crate::sys::{file, socket, tty};
 
 /// Run a command in a container of a running pod
 #[derive(Debug, Args)]
@@ -103,10 +103,13 @@ fn borrow(dir: &PodDir, container: &str) -> Result<Means> {
         return Err(not_found().into());
     };
     match reply {
-        Reply::Running { spec } => {
-            let spec = serde_json::from_str(&spec).map_err(|e| Error::said(format!("the container's spec is damaged: {e}")))?;
+        Reply::Running {} => {
             let mut descriptors = descriptors.into_iter();
-            let (Some(main), Some(cgroup)) = (descriptors.next(), descriptors.next()) else { return Err(not_found().into()) };
+            let (Some(main), Some(cgroup), Some(spec)) = (descriptors.next(), descriptors.next(), descriptors.next()) else {
+                return Err(not_found().into());
+            };
+            let spec = file::read_whole(&spec, "config.json")?;
+            let spec = serde_json::from_slice(&spec).map_err(|e| Error::said(format!("the container's spec is damaged: {e}")))?;
             Ok(Means { spec, main, cgroup, limits: descriptors.collect() })
         }
         Reply::Refused { why } => Err(Refusal::client(why).into()),

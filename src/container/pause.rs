@@ -16,7 +16,7 @@ const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
 
 /// The program, for [`super::step::Hands::program`].
 pub fn program() -> Result<std::os::fd::OwnedFd> {
-    process::sealed_program("pause", PROGRAM)
+    process::sealed_file("pause", PROGRAM)
 }
 
 /// The namespaces that a pod's containers share (§19): not those of which the node's are asked for.

@@ -5,6 +5,7 @@
 //!   lock                                    held by whoever writes
 //!   names/docker.io/library/nginx/:latest   a record: one Image as JSON
 //!   layers/6c3c624b58dbbcd3c0dd82b4c53f0419 a layer, unpacked
+//!   layers/mount-points                     the places that every container's mounts need, below all layers
 //!   blobs/sha256/HEX                        manifests and configurations, as they were
 //!   tmp/                                    what the holder of the lock is making
 //! ```
@@ -33,6 +34,8 @@ use crate::sys::file;
 /// Of one record.
 const MAX_RECORD: u64 = 8 << 20;
 const LAYER_NAME: usize = 32;
+/// A layer of our own.
+const MOUNT_POINTS: &str = "mount-points";
 /// Shorter is no id that a person meant.
 const MIN_ID: usize = 4;
 
@@ -136,6 +139,26 @@ impl Store {
         self.sweep(&writer, &left, in_use)
     }
 
+    /// The name of a lowest layer for every image, in its layers' directory: the places of the mounts that all containers have. Where an image
+    /// lacks them they would be made in each container's own upper directory, and removed with it: that is a quarter of what a
+    /// start writes to disk.
+    pub fn mount_points(&self) -> Result<String> {
+        let at = layers_dir(&self.dir).join(MOUNT_POINTS);
+        let files = ["etc/hosts", "etc/hostname", "etc/resolv.conf"].map(|name| at.join(name));
+        if !files.iter().all(|file| file.exists()) {
+            for path in ["dev", "etc", "proc", "sys"].map(|name| at.join(name)) {
+                std::fs::create_dir_all(&path).map_err(failed("mkdir", &path))?;
+                file::set_mode(&path, 0o755)?;
+            }
+            file::set_mode(&at, 0o755)?;
+            for path in &files {
+                file::open(path, OFlags::WRONLY | OFlags::CREATE)?;
+                file::set_mode(path, 0o644)?;
+            }
+        }
+        Ok(MOUNT_POINTS.to_owned())
+    }
+
     /// Keeps an image's layers from being removed for as long as the descriptor (or a copy of it) is open; also if its name goes to another
     /// image meanwhile. Fails if the image is gone.
     pub fn hold(&self, image: &Image) -> Result<OwnedFd> {
@@ -178,7 +201,7 @@ impl Store {
             std::fs::remove_file(self.blob(digest)).map_err(failed("unlink", &self.blob(digest)))?;
         }
         for name in names(&layers_dir(&self.dir))? {
-            if !layers.contains(name.to_string_lossy().as_ref()) {
+            if name != MOUNT_POINTS && !layers.contains(name.to_string_lossy().as_ref()) {
                 // Out of sight first: a layer that is seen is whole.
                 let (from, to) = (layers_dir(&self.dir).join(&name), writer.tmp().join(&name));
                 std::fs::rename(&from, &to).map_err(failed("rename", &from))?;

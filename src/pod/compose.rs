@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use oci_spec::runtime::Spec;
 
-use super::ground::pod_spec;
+use super::ground::{self, pod_spec};
 use crate::cgroup;
 use crate::container::plan::{self, Layers, Plan};
 use crate::container::spec::{self, Mount, Surroundings};
@@ -26,8 +26,10 @@ pub struct Whole<'a> {
     pub pod: &'a Pod,
     pub container: &'a Container,
     pub image: &'a Image,
-    /// The pod's directory.
-    pub dir: &'a Path,
+    /// The layer below the image's.
+    pub mount_points: &'a str,
+    /// Where the pod's own files are.
+    pub scene: &'a Path,
     /// The directory of this start.
     pub attempt: &'a Path,
     pub hostname: &'a str,
@@ -47,7 +49,7 @@ impl Whole<'_> {
         let around = Surroundings {
             image: self.image,
             user: &user_of(pod_spec, self.container, self.image)?,
-            root: self.dir.join("root"),
+            root: self.scene.join(ground::ROOT),
             hostname: self.hostname,
             mounts: self.mounts()?,
             pause: self.pause,
@@ -55,7 +57,8 @@ impl Whole<'_> {
             oom_score_adj: Some(cgroup::limits::oom_score_adj(pod_spec, self.container, self.node_memory)),
         };
         let spec = spec::compile(self.pod, self.container, &around)?;
-        let layers = Layers { dir: self.image.layers_dir(), names: self.image.layers.clone(), upper: self.attempt.join(UPPER), work: self.attempt.join(WORK) };
+        let names = std::iter::once(self.mount_points.to_owned()).chain(self.image.layers.iter().cloned()).collect();
+        let layers = Layers { dir: self.image.layers_dir(), names, upper: self.attempt.join(UPPER), work: self.attempt.join(WORK) };
         let plan = plan::compile(&spec, layers, self.limited)?;
         Ok((spec, plan))
     }
@@ -72,12 +75,15 @@ impl Whole<'_> {
         });
         let mut mounts = wishes.collect::<Result<Vec<_>>>()?;
         let own = |source: PathBuf, destination: &str| Mount { source, sub_path: None, destination: destination.into(), read_only: false };
+        // As containerd does with its own; /etc/hosts is the kubelet's, and stays writable (§18).
+        let sealed = self.container.security_context.as_ref().is_some_and(|context| context.read_only_root_filesystem == Some(true));
+        let runtimes = |source, destination| Mount { read_only: sealed, ..own(source, destination) };
         let message_path = self.container.termination_message_path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/dev/termination-log");
         for mount in [
-            own(self.dir.join("etc-hosts"), "/etc/hosts"),
-            own(self.dir.join("hostname"), "/etc/hostname"),
-            own(self.dir.join("resolv.conf"), "/etc/resolv.conf"),
-            own(self.dir.join("shm"), "/dev/shm"),
+            own(self.scene.join(ground::HOSTS), "/etc/hosts"),
+            runtimes(self.scene.join(ground::HOSTNAME), "/etc/hostname"),
+            runtimes(self.scene.join(ground::RESOLV_CONF), "/etc/resolv.conf"),
+            own(self.scene.join(ground::SHM), "/dev/shm"),
             own(self.attempt.join(MESSAGE), message_path),
         ] {
             if !mounts.iter().any(|taken| taken.destination == mount.destination) {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! {"stop": {"graceSeconds": 5}}    ▶  {"done": {}}      then the connection stays open until the supervisor has ended
-//! {"exec": {"container": "web"}}   ▶  {"running": {…}}  + pidfd of its main process, its cgroup, its v1 cgroups' procs
+//! {"exec": {"container": "web"}}   ▶  {"running": {}}   + pidfd of its main process, its cgroup, its spec, its v1 cgroups' procs
 //!                                  ▶  {"refused": {"why": "container not found (\"web\")"}}
 //! ```
 //!
@@ -34,10 +34,8 @@ pub enum Request {
 #[serde(rename_all = "camelCase")]
 pub enum Reply {
     Done {},
-    /// `spec` is the container's OCI runtime spec; the descriptors come with the message.
-    Running {
-        spec: String,
-    },
+    /// What it takes comes as descriptors with the message. The container's OCI runtime spec is a file in memory, of any length.
+    Running {},
     Refused {
         why: String,
     },

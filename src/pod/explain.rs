@@ -7,7 +7,7 @@ use oci_spec::runtime::Spec;
 
 use super::compose::Whole;
 use super::dir::PodDir;
-use super::ground::{all_containers, node_memory, pod_spec};
+use super::ground::{self, all_containers, node_memory, pod_spec};
 use super::instance::find_image;
 use super::places::Places;
 use crate::cgroup;
@@ -37,7 +37,7 @@ pub fn explain(places: &Places, pod: &Pod, only: Option<&str>) -> Result<Vec<Exp
     let store = Store::open(places.images())?;
     let mut all = Vec::new();
     if only.is_none() {
-        let plan = pause::plan(pod_spec(pod), &hostname, &dir.path().join("root"));
+        let plan = pause::plan(pod_spec(pod), &hostname, &dir.path().join(ground::SCENE).join(ground::ROOT));
         all.push(Explained { name: "pause".into(), image: None, cgroup: base.join("pause"), plan, spec: None });
     }
     for container in all_containers(pod_spec(pod)).filter(|container| only.is_none_or(|name| name == container.name)) {
@@ -54,7 +54,8 @@ fn explain_container(store: &Store, pod: &Pod, container: &Container, dir: &PodD
         pod,
         container,
         image: &image,
-        dir: dir.path(),
+        mount_points: &store.mount_points()?,
+        scene: &dir.path().join(ground::SCENE),
         attempt: &dir.path().join("containers").join(&container.name).join("0"),
         hostname,
         volumes: &volumes,

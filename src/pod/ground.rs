@@ -14,12 +14,24 @@ use crate::error::{Error, Result};
 use crate::image::Store;
 use crate::network::files::{Hostname, hostname_of};
 use crate::network::{Network, PodName};
-use crate::sys::file;
+use crate::sys::{file, mount};
 
 /// How long the kernel may take to empty a cgroup whose processes are dead.
 pub const CGROUP_PATIENCE: Duration = Duration::from_secs(2);
 /// The pod's /dev/shm (containerd's size).
 const SHM_BYTES: u64 = 64 << 20;
+/// What the pod's own small files may take together; containers can write to some of them.
+const SCENE_BYTES: u64 = 1 << 20;
+
+/// A tmpfs over this directory, in the supervisor's mount namespace alone, holds what nobody needs after the supervisor: it costs no disk
+/// operation, is in no table of the host, and goes by itself.
+pub const SCENE: &str = "scene";
+/// In it: where root file systems are assembled (one place for all, as each start has its own mount namespace), shared memory, files.
+pub const ROOT: &str = "root";
+pub const SHM: &str = "shm";
+pub const HOSTS: &str = "hosts";
+pub const HOSTNAME: &str = "hostname";
+pub const RESOLV_CONF: &str = "resolv.conf";
 
 pub struct Ground {
     pub dir: PodDir,
@@ -83,26 +95,21 @@ impl Ground {
         Ok((ground, unenforced))
     }
 
-    /// The directories that every start needs, and the shared memory: a tmpfs in our own mount namespace.
     fn furnish(&self) -> Result<()> {
-        for name in ["root", "containers", "volumes", "shm"] {
-            make_dirs(&self.dir.path().join(name))?;
-        }
-        crate::sys::mount::tmpfs(&self.shm(), "shm", Some(SHM_BYTES), 0o1777)
+        make_dirs(&self.scene())?;
+        mount::tmpfs(&self.scene(), "minipod", Some(SCENE_BYTES), 0o700)?;
+        make_dirs(&self.scene().join(ROOT))?;
+        make_dirs(&self.scene().join(SHM))?;
+        mount::tmpfs(&self.scene().join(SHM), "shm", Some(SHM_BYTES), 0o1777)
     }
 
-    /// The directory behind /dev/shm in each container.
-    pub fn shm(&self) -> PathBuf {
-        self.dir.path().join("shm")
+    pub fn scene(&self) -> PathBuf {
+        self.dir.path().join(SCENE)
     }
 
-    /// Where root file systems are assembled: one place for all, as each start has its own mount namespace.
-    pub fn root(&self) -> PathBuf {
-        self.dir.path().join("root")
-    }
-
-    pub fn file(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+    /// Where the pod's volumes are.
+    pub fn volumes(&self) -> PathBuf {
+        self.dir.path().join("volumes")
     }
 
     /// What one start of a container keeps on disk: what it writes, its spec, its last words.
@@ -112,17 +119,17 @@ impl Ground {
 
     /// Kills whatever is left of the pod and removes what was made of the machine. Collects errors and goes on.
     pub fn clear(self) -> Vec<Error> {
+        let scene = self.scene();
         let mut errors = self.cgroup.remove(CGROUP_PATIENCE);
         errors.extend(cgroup::remove_base(&self.hierarchies, &self.places.cgroup).err());
-        let shm = self.dir.path().join("shm");
-        errors.extend(crate::sys::mount::unmount(&shm).err());
+        errors.extend([scene.join(SHM), scene].iter().filter_map(|at| mount::unmount(at).err()));
         errors
     }
 }
 
 /// Removes what a pod keeps on disk beside its object: everything but pod.json, events.json and the logs.
 pub fn clear_directory(dir: &Path) -> Vec<Error> {
-    ["root", "containers", "volumes", "shm", "control", "etc-hosts", "hostname", "resolv.conf"]
+    ["containers", "volumes", SCENE, "control"]
         .iter()
         .filter_map(|name| {
             let path = dir.join(name);

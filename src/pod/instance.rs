@@ -32,6 +32,8 @@ pub struct Instance {
     pub log_path: PathBuf,
     /// The image's STOPSIGNAL, else SIGTERM.
     pub stop_signal: i32,
+    /// The container's OCI runtime spec as it was started, for `exec`: sealed, in memory.
+    pub spec: OwnedFd,
     directory: PathBuf,
     /// As long as it is open, nobody removes the image's layers.
     _image: OwnedFd,
@@ -39,8 +41,6 @@ pub struct Instance {
     _stdin: Option<OwnedFd>,
 }
 
-/// A container's OCI runtime spec, in the directory of its start.
-const SPEC: &str = "config.json";
 /// What a container writes, while it does.
 type Outputs = Vec<(Stream, OwnedFd)>;
 /// The most that is read from one stream before the others get their turn.
@@ -105,9 +105,9 @@ pub fn start(home: &Home<'_>, container: &Container, attempt: u32) -> Result<(In
     let limits = cgroup::limits::of_container(pod_spec(home.pod), container);
     let (own_cgroup, unenforced) = ground.cgroup.container(&container.name, attempt, &limits)?;
     match launch_in(home, container, &image, &directory, &own_cgroup) {
-        Ok(Launched { child, outputs, stdin }) => {
+        Ok((Launched { child, outputs, stdin }, spec)) => {
             let stop_signal = image.stop_signal.as_deref().and_then(process::signal_number).unwrap_or(libc::SIGTERM);
-            Ok((Instance { child, cgroup: own_cgroup, outputs, log, log_path, stop_signal, directory, _image: hold, _stdin: stdin }, ids, unenforced))
+            Ok((Instance { child, cgroup: own_cgroup, outputs, log, log_path, stop_signal, spec, directory, _image: hold, _stdin: stdin }, ids, unenforced))
         }
         Err(error) => {
             own_cgroup.remove(CGROUP_PATIENCE);
@@ -117,7 +117,7 @@ pub fn start(home: &Home<'_>, container: &Container, attempt: u32) -> Result<(In
 }
 
 /// Composes the plan, keeps the spec for `exec`, and walks the plan in the container's cgroup.
-fn launch_in(home: &Home<'_>, container: &Container, image: &Image, directory: &Path, own_cgroup: &Cgroup) -> Result<Launched> {
+fn launch_in(home: &Home<'_>, container: &Container, image: &Image, directory: &Path, own_cgroup: &Cgroup) -> Result<(Launched, OwnedFd)> {
     let ground = home.ground;
     ground.devices.attach(own_cgroup.dir())?;
     let join_files = own_cgroup.join_files()?;
@@ -125,7 +125,8 @@ fn launch_in(home: &Home<'_>, container: &Container, image: &Image, directory: &
         pod: home.pod,
         container,
         image,
-        dir: ground.dir.path(),
+        mount_points: &ground.store.mount_points()?,
+        scene: &ground.scene(),
         attempt: directory,
         hostname: &hostname(ground, home.pod),
         volumes: &|name| home.volumes.source(name).map(Path::to_owned),
@@ -135,10 +136,9 @@ fn launch_in(home: &Home<'_>, container: &Container, image: &Image, directory: &
         node_memory: ground.node_memory,
     };
     let (spec, plan) = whole.compose()?;
-    let spec_path = directory.join(SPEC);
-    let text = serde_json::to_vec(&spec).map_err(|e| Error::said(format!("{}: {e}", spec_path.display())))?;
-    file::write_atomically(&spec_path, &text, 0o600)?;
-    launch_with_streams(&plan, home.sandbox, own_cgroup, &join_files, container)
+    let text = serde_json::to_vec(&spec).map_err(|e| Error::said(format!("the OCI runtime spec: {e}")))?;
+    let spec = process::sealed_file("config.json", &text)?;
+    Ok((launch_with_streams(&plan, home.sandbox, own_cgroup, &join_files, container)?, spec))
 }
 
 /// Makes what one start needs on disk, empty.
@@ -228,12 +228,6 @@ impl Instance {
         // What it wrote to its root is lost with it; the next start begins with the image again.
         errors.extend(file::remove_tree(&self.directory).err());
         (Ended { code, signal: None, reason: reason.into(), message }, errors)
-    }
-
-    /// The container's OCI runtime spec, as it was started.
-    pub fn spec(&self) -> Result<String> {
-        let path = self.directory.join(SPEC);
-        std::fs::read_to_string(&path).map_err(|e| Error::io("read", path.display(), &e))
     }
 
     /// Reads what the pipes still hold, which is at most what the largest pipe takes: a process outside the container that got hold of a

@@ -1,7 +1,7 @@
 //! The sandbox: the pause with the shared namespaces, and the network. Containers come and go in it.
 //!
 //! ```text
-//! pause (net, ipc, uts [, pid]) ─▶ address, route, DNS ─▶ etc-hosts, hostname, resolv.conf
+//! pause (net, ipc, uts [, pid]) ─▶ address, route, DNS ─▶ hosts, hostname, resolv.conf
 //! ```
 //!
 //! Whatever fails, what was made before it is undone; the engine tries again later. Volumes are not its: they outlive it.
@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 use k8s_openapi::api::core::v1::Pod;
 use rustix::fs::OFlags;
 
-use super::ground::{CGROUP_PATIENCE, Ground, pod_spec};
+use super::ground::{CGROUP_PATIENCE, Ground, HOSTNAME, HOSTS, RESOLV_CONF, ROOT, pod_spec};
 use super::journal::{Journal, Kind};
 use crate::cgroup::Cgroup;
 use crate::container::launch::launch;
@@ -107,8 +107,8 @@ impl Sandbox {
             true => files::host_network_hosts_file(&hosts, aliases),
             false => files::hosts_file(&ips, &ground.hostname, aliases),
         };
-        for (name, text) in [("etc-hosts", hosts), ("hostname", format!("{}\n", hostname(ground, pod))), ("resolv.conf", resolv_conf)] {
-            let path = ground.file(name);
+        for (name, text) in [(HOSTS, hosts), (HOSTNAME, format!("{}\n", hostname(ground, pod))), (RESOLV_CONF, resolv_conf)] {
+            let path = ground.scene().join(name);
             std::fs::write(&path, text).map_err(|e| Error::io("write", path.display(), &e))?;
         }
         Ok(troubles.into_iter().map(|trouble| (trouble.reason, trouble.message)).collect())
@@ -134,7 +134,7 @@ pub fn hostname(ground: &Ground, pod: &Pod) -> String {
 }
 
 fn start_pause(ground: &Ground, pod: &Pod, cgroup: &Cgroup) -> Result<Child> {
-    let plan = pause::plan(pod_spec(pod), &ground.hostname.kernel, &ground.root());
+    let plan = pause::plan(pod_spec(pod), &ground.hostname.kernel, &ground.scene().join(ROOT));
     let program = pause::program()?;
     let hands = Hands { program: Some(program.as_fd()), ..Default::default() };
     launch(&plan, &hands, Some(cgroup.dir())).map_err(|e| e.doing("starting the pause"))

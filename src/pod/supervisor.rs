@@ -196,7 +196,7 @@ impl Supervisor {
         if self.volumes.is_none() {
             let spec = pod_spec(&self.pod);
             let memory = crate::cgroup::limits::of_pod(spec).memory_bytes;
-            self.volumes = Some(Volumes::set_up(spec, &self.ground.file("volumes"), memory.or(Some(self.ground.node_memory)))?);
+            self.volumes = Some(Volumes::set_up(spec, &self.ground.volumes(), memory.or(Some(self.ground.node_memory)))?);
         }
         Ok(())
     }

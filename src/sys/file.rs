@@ -129,6 +129,19 @@ pub fn read_limited(file: OwnedFd, path: impl AsRef<Path>, limit: u64) -> Result
     Ok(bytes)
 }
 
+/// The whole of a regular file, wherever its descriptor's position is, which it may share with others.
+pub fn read_whole(file: impl AsFd, name: &str) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(stat(&file)?.st_size).unwrap_or(0)];
+    let mut done = 0;
+    while done < bytes.len() {
+        match rustix::io::pread(&file, &mut bytes[done..], done as u64).map_err(failed("pread64", name))? {
+            0 => bytes.truncate(done),
+            n => done += n,
+        }
+    }
+    Ok(bytes)
+}
+
 /// Replaces a file so that a reader sees the old or the new content, whole. Not synced: it outlives a crash of ours, and
 /// ext4, xfs and btrfs order the data of a replacing rename themselves.
 pub fn write_atomically(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<()> {

@@ -339,8 +339,8 @@ pub fn execute_fd(file: impl AsFd, args: &[CString]) -> Error {
     Error::call("execveat", "", errno as i32)
 }
 
-/// A file in memory that can be executed but no longer be changed.
-pub fn sealed_program(name: &str, bytes: &[u8]) -> Result<OwnedFd> {
+/// A file in memory that can be read and executed but no longer be changed.
+pub fn sealed_file(name: &str, bytes: &[u8]) -> Result<OwnedFd> {
     use rustix::fs::{MemfdFlags, SealFlags};
     let failed = |call: &'static str| move |errno: rustix::io::Errno| Error::call(call, "", errno.raw_os_error());
     let file = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).map_err(failed("memfd_create"))?;
@@ -493,7 +493,7 @@ mod tests {
     #[test]
     fn a_sealed_program_runs_and_cannot_be_written() {
         let bytes = std::fs::read("/bin/true").unwrap();
-        let file = sealed_program("true", &bytes).unwrap();
+        let file = sealed_file("true", &bytes).unwrap();
         assert!(rustix::io::write(&file, b"x").is_err());
         let child = fork(|| Err(execute_fd(&file, &[c"true".into()]))).unwrap();
         assert_eq!(child.wait().unwrap(), Exit::Code(0));

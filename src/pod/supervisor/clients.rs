@@ -78,11 +78,12 @@ impl Supervisor {
         let refused = |why: String| control::send(client, &Reply::Refused { why }, &[]);
         let Some(c) = self.spec.find(container) else { return refused(format!("container not found ({container:?})")) };
         let Some(instance) = &self.instances[c.0] else { return refused(format!("container not found ({container:?})")) };
-        let (spec, limits) = match instance.spec().and_then(|spec| Ok((spec, instance.cgroup.join_files()?))) {
-            Ok(means) => means,
+        let limits = match instance.cgroup.join_files() {
+            Ok(limits) => limits,
             Err(error) => return refused(error.to_string()),
         };
-        let descriptors: Vec<_> = [instance.child.as_fd(), instance.cgroup.dir()].into_iter().chain(limits.iter().map(AsFd::as_fd)).collect();
-        control::send(client, &Reply::Running { spec }, &descriptors)
+        let own = [instance.child.as_fd(), instance.cgroup.dir(), instance.spec.as_fd()];
+        let descriptors: Vec<_> = own.into_iter().chain(limits.iter().map(AsFd::as_fd)).collect();
+        control::send(client, &Reply::Running {}, &descriptors)
     }
 }
