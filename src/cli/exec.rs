@@ -3,6 +3,7 @@
 //! The supervisor lends the means (a pidfd, cgroup directories, the container's spec) and has no part in the rest: the process is our
 //! child, and we carry the bytes between its pipes, or a terminal of the container, and our own streams.
 
+use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::Result;
@@ -86,9 +87,9 @@ pub fn exec(args: &ExecArgs, places: &Places) -> Result<u8> {
     let plan = plan_of(&means, args, terminal)?;
     let code = match if terminal { on_terminal(&plan, &means) } else { on_streams(&plan, &means, args.stdin) } {
         Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error}");
-            if error.is(libc::EACCES) || error.is(libc::ENOEXEC) { 126 } else { 127 }
+        Err(Unstarted { code, why }) => {
+            eprintln!("error: {why}");
+            code
         }
     };
     if code != 0 {
@@ -128,24 +129,75 @@ fn plan_of(means: &Means, args: &ExecArgs, terminal: bool) -> Result<Plan, Error
     plan::compile_exec(&process, !means.limits.is_empty())
 }
 
-/// Starts the command. We join the container first, all but its cgroup namespace: so the child is born where none of its paths leads to a
-/// file of the host, whoever in the container may look into it.
-fn start(plan: &Plan, means: &Means, hands: Hands<'_>) -> Result<Child, Error> {
+/// The command in the container, and the keeper that is its parent.
+///
+/// A PID namespace cannot end before the last process in it is reaped. Were we its parent, a reader who pauses our output (`exec … | less`)
+/// would keep the container from ending. The keeper does nothing but wait for it.
+struct Process {
+    /// Ends with the command, and with its code.
+    keeper: Child,
+    command: OwnedFd,
+}
+
+/// The command did not run, or we could not go on: what a shell ends with, and why.
+struct Unstarted {
+    code: i32,
+    why: String,
+}
+
+impl From<Error> for Unstarted {
+    fn from(error: Error) -> Unstarted {
+        Unstarted { code: if error.is(libc::EACCES) || error.is(libc::ENOEXEC) { 126 } else { 127 }, why: error.to_string() }
+    }
+}
+
+fn start(plan: &Plan, means: &Means, hands: Hands<'_>) -> Result<Process, Unstarted> {
+    let (ours, theirs) = socket::pair()?;
+    let keeper = process::fork(|| keep(plan, means, hands, theirs.as_fd()))?;
+    drop(theirs);
+    let (why, mut command) = socket::receive(&ours)?;
+    match command.pop() {
+        Some(command) => Ok(Process { keeper, command }),
+        None => Err(Unstarted { code: keeper.wait()?.code(), why: String::from_utf8_lossy(&why).into_owned() }),
+    }
+}
+
+/// The keeper: starts the command, hands us its pidfd, ends as it ends.
+fn keep(plan: &Plan, means: &Means, hands: Hands<'_>, caller: BorrowedFd<'_>) -> Result<Infallible, Error> {
+    process::die_with_parent()?;
+    process::new_session()?;
+    match join_and_launch(plan, means, hands) {
+        Ok(command) => {
+            socket::send(caller, b"runs", &[command.as_fd()])?;
+            process::close_others(0, &[command.as_fd()]);
+            process::exit_now(command.wait()?.code())
+        }
+        Err(error) => {
+            let Unstarted { code, why } = error.into();
+            socket::send(caller, why.as_bytes(), &[])?;
+            process::exit_now(code)
+        }
+    }
+}
+
+/// Joins the container first, all but its cgroup namespace: so the child is born where none of its paths leads to a file of the host,
+/// whoever in the container may look into it.
+fn join_and_launch(plan: &Plan, means: &Means, hands: Hands<'_>) -> Result<Child, Error> {
     let all = Namespaces::MOUNT | Namespaces::PID | Namespaces::NET | Namespaces::IPC | Namespaces::UTS;
     process::join_namespaces(&means.main, all)?;
     launch(plan, &Hands { holder: Some(means.main.as_fd()), limits: &means.limits, ..hands }, Some(means.cgroup.as_fd()))
 }
 
 /// Pipes to the command: what we were started with (a terminal, a file) is not handed into the container, where it could be opened anew.
-fn on_streams(plan: &Plan, means: &Means, with_stdin: bool) -> Result<i32, Error> {
+fn on_streams(plan: &Plan, means: &Means, with_stdin: bool) -> Result<i32, Unstarted> {
     let ((out, out_in), (err, err_in)) = (process::pipe()?, process::pipe()?);
     let input = if with_stdin { Some(process::pipe()?) } else { None };
     let signals = Signals::take(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGTSTP])?;
     let streams = [input.as_ref().map(|(theirs, _)| theirs.as_fd()), Some(out_in.as_fd()), Some(err_in.as_fd())];
-    let child = start(plan, means, Hands { streams, ..Default::default() })?;
+    let started = start(plan, means, Hands { streams, ..Default::default() })?;
     drop((out_in, err_in));
     let mut poll = Poll::new()?;
-    for (fd, token) in [(child.as_fd(), END), (signals.as_fd(), SIGNALS), (out.as_fd(), SCREEN), (err.as_fd(), COMPLAINTS)] {
+    for (fd, token) in [(started.keeper.as_fd(), END), (signals.as_fd(), SIGNALS), (out.as_fd(), SCREEN), (err.as_fd(), COMPLAINTS)] {
         poll.add(fd, token)?;
     }
     let mut feed = Feed::new(input.map(|(_, ours)| ours), &poll)?;
@@ -164,12 +216,12 @@ fn on_streams(plan: &Plan, means: &Means, with_stdin: bool) -> Result<i32, Error
                 SIGNALS => {
                     // The command is in a session of its own: what is meant for it must be passed on.
                     while let Some(signal) = signals.next() {
-                        child.signal(signal)?;
+                        process::send_signal(&started.command, signal)?;
                     }
                 }
                 _ => {
-                    ended = child.try_wait()?.map(|exit| exit.code());
-                    poll.remove(&child);
+                    ended = started.keeper.try_wait()?.map(|exit| exit.code());
+                    poll.remove(&started.keeper);
                 }
             }
         }
@@ -249,16 +301,16 @@ impl Feed {
 }
 
 /// A terminal of the container; ours is raw while it lasts.
-fn on_terminal(plan: &Plan, means: &Means) -> Result<i32, Error> {
+fn on_terminal(plan: &Plan, means: &Means) -> Result<i32, Unstarted> {
     let stdin = std::io::stdin();
     let (ours, theirs) = socket::pair()?;
     let signals = Signals::take(&[Signal::SIGWINCH, Signal::SIGTERM, Signal::SIGHUP])?;
-    let child = start(plan, means, Hands { terminal: Some(theirs.as_fd()), size: Some(tty::size(&stdin)?), ..Default::default() })?;
+    let started = start(plan, means, Hands { terminal: Some(theirs.as_fd()), size: Some(tty::size(&stdin)?), ..Default::default() })?;
     // Without our copy of its end, a child that was killed before it had sent the terminal ends the waiting.
     drop(theirs);
     let terminal = socket::receive(&ours)?.1.pop().ok_or_else(|| Error::said("the command's terminal did not arrive"))?;
     let _raw = tty::Raw::new(stdin.as_fd())?;
-    carry(&child, &terminal, stdin.as_fd(), &signals)
+    Ok(carry(&started, &terminal, stdin.as_fd(), &signals)?)
 }
 
 const END: u64 = 0;
@@ -269,9 +321,9 @@ const COMPLAINTS: u64 = 4;
 const ROOM: u64 = 5;
 
 /// Keys go in and the screen comes out, until the command has ended and its last words are on the screen.
-fn carry(child: &Child, terminal: &OwnedFd, keyboard: BorrowedFd<'_>, signals: &Signals) -> Result<i32, Error> {
+fn carry(started: &Process, terminal: &OwnedFd, keyboard: BorrowedFd<'_>, signals: &Signals) -> Result<i32, Error> {
     let mut poll = Poll::new()?;
-    for (fd, token) in [(child.as_fd(), END), (signals.as_fd(), SIGNALS), (keyboard, KEYS), (terminal.as_fd(), SCREEN)] {
+    for (fd, token) in [(started.keeper.as_fd(), END), (signals.as_fd(), SIGNALS), (keyboard, KEYS), (terminal.as_fd(), SCREEN)] {
         poll.add(fd, token)?;
     }
     let stdout = std::io::stdout();
@@ -296,13 +348,13 @@ fn carry(child: &Child, terminal: &OwnedFd, keyboard: BorrowedFd<'_>, signals: &
                     while let Some(signal) = signals.next() {
                         match signal {
                             libc::SIGWINCH => tty::set_size(terminal, tty::size(keyboard)?)?,
-                            signal => child.signal(signal)?,
+                            signal => process::send_signal(&started.command, signal)?,
                         }
                     }
                 }
                 _ => {
-                    ended = child.try_wait()?.map(|exit| exit.code());
-                    poll.remove(child);
+                    ended = started.keeper.try_wait()?.map(|exit| exit.code());
+                    poll.remove(&started.keeper);
                 }
             }
         }

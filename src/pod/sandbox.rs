@@ -8,6 +8,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use rustix::fs::OFlags;
@@ -23,6 +24,9 @@ use crate::network::files::{self, Resolver};
 use crate::network::{Attachment, dns, host_resolv_conf};
 use crate::sys::file;
 use crate::sys::process::Child;
+
+/// How long the kernel may take to end the processes of a shared PID namespace.
+const PAUSE_PATIENCE: Duration = Duration::from_secs(2);
 
 pub struct Sandbox {
     pub pause: Child,
@@ -117,7 +121,11 @@ impl Sandbox {
     /// Ends the pause, and the network with it. Collects errors and goes on.
     pub fn stop(self, ground: &Ground) -> Vec<Error> {
         let mut errors: Vec<Error> = self.pause.signal(libc::SIGKILL).err().into_iter().collect();
-        errors.extend(self.pause.wait().err());
+        match self.pause.wait_at_most(PAUSE_PATIENCE) {
+            Ok(Some(_)) => {}
+            Ok(None) => errors.push(Error::said("the pause was killed and has not ended: a process of the pod is not reaped by its parent")),
+            Err(error) => errors.push(error),
+        }
         errors.extend(self.attachment.iter().flat_map(|attachment| ground.network.detach(attachment)));
         errors.extend(self.cgroup.remove(CGROUP_PATIENCE));
         errors

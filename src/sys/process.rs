@@ -12,6 +12,7 @@
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use bitflags::bitflags;
 use nix::sched::CloneFlags;
@@ -84,6 +85,26 @@ impl Child {
         loop {
             if let Some(exit) = self.waitid(WaitIdOptions::EXITED)? {
                 return Ok(exit);
+            }
+        }
+    }
+
+    /// Waits until the process has ended, and reaps it; but not for ever: the PID 1 of a PID namespace does not end before the last
+    /// process in it is reaped, and its parent may be anybody. None: it has not.
+    pub fn wait_at_most(&self, patience: Duration) -> Result<Option<Exit>> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(exit) = self.try_wait()? {
+                return Ok(Some(exit));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            let left = rustix::time::Timespec::try_from(left).map_err(|_| Error::call("ppoll", self.pid, libc::EINVAL))?;
+            match rustix::event::poll(&mut [rustix::event::PollFd::new(&self.pidfd, rustix::event::PollFlags::IN)], Some(&left)) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(Error::call("ppoll", self.pid, errno.raw_os_error())),
             }
         }
     }
@@ -473,8 +494,9 @@ mod tests {
         })
         .unwrap();
         assert_eq!(child.try_wait().unwrap(), None);
+        assert_eq!(child.wait_at_most(Duration::from_millis(1)).unwrap(), None);
         child.signal(libc::SIGKILL).unwrap();
-        assert_eq!(child.wait().unwrap().code(), 137);
+        assert_eq!(child.wait_at_most(Duration::from_secs(60)).unwrap(), Some(Exit::Signal(9)));
         child.signal(libc::SIGKILL).unwrap();
     }
 

@@ -47,6 +47,14 @@ pub const CASES: &[Case] = &[
         world.wait_phase("p", "Succeeded");
         world.exec("p", "c", &["true"]).fails_with(&["cannot exec into a container in a completed pod; current phase is Succeeded"]);
     }),
+    // A PID namespace ends when the last process in it is reaped: that must not be up to who reads exec's output.
+    case("EXE-P1", |world| {
+        world.apply(&Pod::new("p", "Always").app("a", &serve("0", 0)));
+        world.wait_ready("p");
+        let program = std::env::var("MINIPOD").unwrap_or_else(|_| env!("CARGO_BIN_EXE_minipod").to_owned());
+        let line = format!("{program} exec p -- yes | {{ read -r word; {program} delete pod p --now; }}");
+        assert!(world.tool("sh", &["-c", &line]).ok().contains("deleted"));
+    }),
     Case {
         id: "EXE-T1",
         needs: &["script"],
