@@ -12,6 +12,7 @@ use super::get::{Answer, GetArgs, Refusal, Watch, What};
 use super::image::ImageArgs;
 use super::logs::{LogsArgs, Place};
 use super::need_root;
+use super::why::{View, reading};
 use crate::image::Store;
 use crate::pod::dir::{self, PodDir};
 use crate::pod::places::Places;
@@ -86,7 +87,7 @@ pub fn describe(args: &DescribeArgs, places: &Places) -> Result<u8> {
     for (dir, pod) in all(places)? {
         pods.push((pod, dir.events()?));
     }
-    print(&args.pods(&pods, Timestamp::now())?)
+    print(&args.pods(&pods, &|pod| view(places, pod), Timestamp::now())?)
 }
 
 pub fn logs(args: &LogsArgs, places: &Places) -> Result<u8> {
@@ -101,6 +102,12 @@ pub fn logs(args: &LogsArgs, places: &Places) -> Result<u8> {
     };
     args.print(&chosen, Timestamp::now(), &mut std::io::stdout().lock(), &mut std::io::stderr().lock())?;
     Ok(0)
+}
+
+/// What is to be known around a pod to say why it is not well.
+pub fn view(places: &Places, pod: &Pod) -> View {
+    let (namespace, name) = (pod.metadata.namespace.as_deref().unwrap_or("default"), pod.metadata.name.as_deref().unwrap_or_default());
+    reading::view(places, &place(places, PodDir::new(places, namespace, name), pod.clone()))
 }
 
 /// Where a pod's logs are.
