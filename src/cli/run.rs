@@ -213,7 +213,17 @@ struct Foreground<'a> {
 impl<'a> Foreground<'a> {
     fn new(places: &'a Places, dir: PodDir, pod: &Pod, owner: OwnedFd) -> Result<Foreground<'a>> {
         let signals = Signals::take(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])?;
-        Ok(Foreground { places, dir, owner, signals, stops: 0, told: String::new(), warned: BTreeSet::new(), hinted: BTreeSet::new(), colours: Colours::of(pod) })
+        Ok(Foreground {
+            places,
+            dir,
+            owner,
+            signals,
+            stops: 0,
+            told: String::new(),
+            warned: BTreeSet::new(),
+            hinted: BTreeSet::new(),
+            colours: Colours::of(pod),
+        })
     }
 
     /// Shows what happens until the pod has ended; then its exit code.

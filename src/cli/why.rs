@@ -67,6 +67,7 @@ const OF_CONTAINER: &[OfContainer] = &[
     ("grace", ending::grace),
     ("liveness", ending::liveness),
     ("command", ending::command),
+    ("option", ending::option),
     ("done", ending::done),
     ("port", neighbours::port),
     ("volume", neighbours::volume),

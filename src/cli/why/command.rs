@@ -8,7 +8,10 @@ use k8s_openapi::api::core::v1::Container;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wait {
     /// Somebody who listens, or only a name that resolves.
-    Host { host: String, port: Option<u16> },
+    Host {
+        host: String,
+        port: Option<u16>,
+    },
     File(String),
 }
 

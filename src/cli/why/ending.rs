@@ -105,6 +105,15 @@ fn refused_by_shell(line: &str) -> Option<&str> {
     before.last().copied().filter(|name| before.len() > 1 && !name.is_empty() && !name.contains(' '))
 }
 
+/// A tool that is smaller than its namesake.
+pub fn option(seen: &Seen<'_>) -> Option<Vec<String>> {
+    let line = seen.logged(&["invalid option", "unrecognized option", "unknown option", "illegal option"])?;
+    (seen.role == Role::Init || seen.trouble().is_some()).then(|| {
+        let what = format!("The tool in image {} does not know an option that it is given: {}", seen.image(), line.trim());
+        vec![what, "The tools of busybox and alpine have fewer options: leave it out, ask in another way, or take an image with the full tool.".to_owned()]
+    })
+}
+
 /// It ended well, and is started again each time.
 pub fn done(seen: &Seen<'_>) -> Option<Vec<String>> {
     let end = seen.end().filter(|end| end.exit_code == 0)?;

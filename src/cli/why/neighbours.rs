@@ -121,7 +121,8 @@ fn mounted_elsewhere(seen: &Seen<'_>, path: &str, mount: &VolumeMount) -> Option
             ]);
         }
     }
-    let alone = |name: &str| all_containers(seen.spec).filter(|container| container.volume_mounts.iter().flatten().any(|mount| mount.name == name)).count() == 1;
+    let alone =
+        |name: &str| all_containers(seen.spec).filter(|container| container.volume_mounts.iter().flatten().any(|mount| mount.name == name)).count() == 1;
     let (other, theirs) = others(seen).find_map(|other| {
         let theirs = other.volume_mounts.iter().flatten().find(|theirs| theirs.mount_path == *at && theirs.name != *volume)?;
         Some((other, theirs))

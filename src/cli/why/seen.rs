@@ -148,9 +148,8 @@ impl<'a> Seen<'a> {
         };
         if let Some(waiting) = self.waiting() {
             let reason = waiting.reason.as_deref().filter(|reason| !TURN_TO_COME.contains(reason))?;
-            return Some(match (reason, end) {
+            return Some(match (reason, self.end()) {
                 ("CrashLoopBackOff", Some(end)) => format!("{}{times}; now it waits for the next start (CrashLoopBackOff)", in_words(end)),
-                ("CrashLoopBackOff", None) => format!("ended{times}; now it waits for the next start (CrashLoopBackOff)"),
                 _ => match waiting.message.as_deref().filter(|message| !message.is_empty()) {
                     Some(message) => format!("cannot be started: {reason}: {message}"),
                     None => format!("cannot be started: {reason}"),

@@ -95,9 +95,8 @@ pub fn config(seen: &Seen<'_>) -> Option<Vec<String>> {
 /// The pod stands before its first container: a volume or the network is not to be had.
 pub(super) fn mount(whole: &Whole<'_>) -> Option<Vec<String>> {
     let begun = whole.containers.iter().any(|seen| seen.running().is_some() || seen.end().is_some());
-    let is = |event: &&&k8s_openapi::api::core::v1::Event| {
-        matches!(event.reason.as_deref(), Some("FailedMount" | "FailedAttachVolume" | "FailedCreatePodSandBox"))
-    };
+    let is =
+        |event: &&&k8s_openapi::api::core::v1::Event| matches!(event.reason.as_deref(), Some("FailedMount" | "FailedAttachVolume" | "FailedCreatePodSandBox"));
     let sorted = events::sorted(whole.events);
     let event = sorted.iter().filter(|_| !begun).rfind(is)?;
     let message = event.message.as_deref().unwrap_or_default().trim();

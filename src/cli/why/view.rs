@@ -33,7 +33,10 @@ pub enum Owner {
     /// A container of the pod.
     Container(String),
     /// A process outside the pod.
-    Process { pid: u32, name: String },
+    Process {
+        pid: u32,
+        name: String,
+    },
     Unknown,
 }
 

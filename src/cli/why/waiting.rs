@@ -2,7 +2,6 @@
 
 use super::command::{Wait, waits_for};
 use super::seen::{Role, Seen};
-use crate::cli::duration;
 
 /// An init container that runs for so many seconds is worth a word.
 const LONG: i64 = 10;
@@ -16,15 +15,10 @@ pub fn init(seen: &Seen<'_>) -> Option<Vec<String>> {
     }
     let ran = seen.running().flatten().map(|since| seen.now.duration_since(since).as_secs());
     let fails = seen.end().is_some_and(|end| end.exit_code != 0);
-    let held = match ran {
-        Some(_) if fails => "It keeps failing, and nothing after it starts before it ends with 0.".to_owned(),
-        Some(seconds) if seconds >= LONG => {
-            format!("It has run for {}, and nothing after it starts before it ends with 0.", duration::since(seen.running().flatten(), seen.now))
-        }
-        Some(_) => return None,
-        None if fails => "It keeps failing, and nothing after it starts before it ends with 0.".to_owned(),
-        None => return None,
-    };
+    if !fails && ran.is_none_or(|seconds| seconds < LONG) {
+        return None;
+    }
+    let held = if fails { "It keeps failing, and nothing" } else { "Nothing" }.to_owned() + " after it starts before it ends with 0.";
     let Some(wait) = waits_for(seen.container) else {
         let next = format!("See what it does: `minipod logs {0} -c {1}`, `minipod exec {0} -c {1} -- sh`.", seen.pod_name(), seen.name());
         return ran.is_some().then(|| vec![held, next]);
@@ -41,7 +35,11 @@ fn what_is_known(seen: &Seen<'_>, wait: &Wait) -> (String, String) {
     if is_local(host) {
         let has_sidecar = seen.spec.init_containers.iter().flatten().any(|init| init.restart_policy.as_deref() == Some("Always"));
         let known = "That is this pod itself, and its app containers start only when all init containers have ended.";
-        let next = if has_sidecar { "Put it behind the sidecar that it waits for, or wait in the app itself." } else { "Make what it waits for a sidecar before it, or wait in the app itself." };
+        let next = if has_sidecar {
+            "Put it behind the sidecar that it waits for, or wait in the app itself."
+        } else {
+            "Make what it waits for a sidecar before it, or wait in the app itself."
+        };
         return (known.to_owned(), next.to_owned());
     }
     let namespace = seen.pod.metadata.namespace.as_deref().unwrap_or("default");
@@ -53,7 +51,10 @@ fn what_is_known(seen: &Seen<'_>, wait: &Wait) -> (String, String) {
         } else {
             format!("No pod here is called {host}.")
         };
-        return (known, format!("Start a pod of that name (there are no Services), or correct the name: `minipod get pods -o wide`{}.", of_namespace(namespace)));
+        return (
+            known,
+            format!("Start a pod of that name (there are no Services), or correct the name: `minipod get pods -o wide`{}.", of_namespace(namespace)),
+        );
     };
     let known = match (port, &peer.ports) {
         (Some(port), Some(ports)) if !ports.contains(port) => format!("Pod {} is there ({}), but nothing in it listens on port {port}.", peer.name, peer.ip),
