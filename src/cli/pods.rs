@@ -48,25 +48,30 @@ pub fn get(args: &GetArgs, places: &Places) -> Result<u8> {
     }
     need_root()?;
     match args.what()? {
-        What::Pods(_) if args.watch => watch(args, places),
+        what if args.watch => watch(args, &what, places),
         What::Pods(_) => print(&args.pods(all(places)?.into_iter().map(|(_, pod)| pod).collect(), Timestamp::now())?),
-        What::Events => {
-            let mut events: Vec<Event> = Vec::new();
-            for (dir, _) in all(places)? {
-                events.extend(dir.events()?);
-            }
-            print(&args.events(&events, Timestamp::now())?)
-        }
+        What::Events => print(&args.events(&all_events(places)?, Timestamp::now())?),
     }
 }
 
+fn all_events(places: &Places) -> Result<Vec<Event>> {
+    let mut events: Vec<Event> = Vec::new();
+    for (dir, _) in all(places)? {
+        events.extend(dir.events()?);
+    }
+    Ok(events)
+}
+
 /// Prints the table and then what changes, until interrupted. Watches the directory of pods, each namespace and each pod.
-fn watch(args: &GetArgs, places: &Places) -> Result<u8> {
+fn watch(args: &GetArgs, what: &What, places: &Places) -> Result<u8> {
     let notify = Notify::new()?;
     let mut watch = Watch::new(args);
     loop {
         dir::watch(places, &notify)?;
-        let text = watch.update(all(places)?.into_iter().map(|(_, pod)| pod).collect(), Timestamp::now())?;
+        let text = match what {
+            What::Pods(_) => watch.update(all(places)?.into_iter().map(|(_, pod)| pod).collect(), Timestamp::now())?,
+            What::Events => watch.update_events(&all_events(places)?, Timestamp::now())?,
+        };
         let mut out = std::io::stdout().lock();
         out.write_all(text.as_bytes())?;
         out.flush()?;

@@ -167,7 +167,8 @@ impl<'a> Seen<'a> {
     pub fn now_in_words(&self) -> String {
         if let Some(since) = self.running() {
             let ready = if self.role == Role::Init || self.status.is_some_and(|status| status.ready) { "" } else { ", and is not ready" };
-            return format!("has run for {}{ready}", duration::since(since, self.now));
+            let before = self.end().map(|end| format!("; before that it {}", in_words(end))).unwrap_or_default();
+            return format!("has run for {}{ready}{before}", duration::since(since, self.now));
         }
         match self.terminated() {
             Some(end) => in_words(end),
