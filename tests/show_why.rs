@@ -222,6 +222,16 @@ fn a_pod_that_is_well_gives_nothing() {
         ),
         ("it was asked to stop, and did", stopped(143)),
         ("it was asked to stop, and killed itself in time", stopped(137)),
+        (
+            "it failed once, and has run well since",
+            Case::one("Always", json!({"running": {"startedAt": "2026-03-07T09:49:00Z"}})).last(1, ended(1, "Error", "")),
+        ),
+        (
+            "it got its port at the second try",
+            Case::one("Always", runs())
+                .log("app", &["bind() to 0.0.0.0:80 failed (98: Address already in use)"])
+                .with(|view| view.listeners = vec![Listener { port: 81, owner: Owner::Unknown }]),
+        ),
         ("two servers", Case::one("OnFailure", runs()).app("b", "x", runs())),
         ("two of which one failed and comes back", Case::one("OnFailure", runs()).app("b", "x", runs()).log("b", log)),
         (

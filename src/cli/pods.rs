@@ -112,7 +112,7 @@ pub fn logs(args: &LogsArgs, places: &Places) -> Result<u8> {
 /// What is to be known around a pod to say why it is not well.
 pub fn view(places: &Places, pod: &Pod) -> View {
     let (namespace, name) = (pod.metadata.namespace.as_deref().unwrap_or("default"), pod.metadata.name.as_deref().unwrap_or_default());
-    reading::view(places, &place(places, PodDir::new(places, namespace, name), pod.clone()))
+    reading::view(places, &place(places, PodDir::new(places, namespace, name), pod.clone()), Timestamp::now())
 }
 
 /// Where a pod's logs are.

@@ -66,6 +66,7 @@ pub fn grace(seen: &Seen<'_>) -> Option<Vec<String>> {
 
 /// Killed and started again because a probe failed.
 pub fn liveness(seen: &Seen<'_>) -> Option<Vec<String>> {
+    seen.end()?;
     let (kind, next) = if seen.told("Killing", "failed liveness probe").is_some() {
         ("Liveness", "If it is slow to start, give it a startupProbe; if it is slow to answer, raise timeoutSeconds or failureThreshold.")
     } else {

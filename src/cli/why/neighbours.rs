@@ -38,6 +38,10 @@ pub fn port(seen: &Seen<'_>) -> Option<Vec<String>> {
             holders.push(holder);
         }
     }
+    // One that runs has got it meanwhile, unless somebody else is seen to have it.
+    if holders.is_empty() && seen.running().is_some() && seen.end().is_none() {
+        return None;
+    }
     let what = port.map_or("A port that it wants".to_owned(), |port| format!("Port {port}"));
     let same = all_containers(seen.spec).filter(|other| other.name != seen.name() && port.is_some_and(|port| declared(other).contains(&port.into())));
     let same: Vec<&str> = same.map(|other| other.name.as_str()).collect();
@@ -61,7 +65,7 @@ pub fn port_in(line: &str) -> Option<u16> {
         let (before, port) = word.trim_end_matches([':', '.', ';']).rsplit_once(':')?;
         let is_time = before.len() >= 2 && port.len() == 2 && before[before.floor_char_boundary(before.len() - 2)..].chars().all(|c| c.is_ascii_digit());
         let is_address = !before.contains(|c: char| c.is_ascii_digit()) || before.contains(['.', ']']) || before.contains("::");
-        port.parse().ok().filter(|port| *port > 0 && is_address && !(is_time && !before.contains('.')))
+        port.parse().ok().filter(|port| *port > 0 && is_address && (!is_time || before.contains('.')))
     });
     let after_port = || words.windows(2).find(|two| two[0].eq_ignore_ascii_case("port")).and_then(|two| two[1].trim_end_matches([':', '.', ';']).parse().ok());
     addresses.or_else(after_port)

@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 
 use super::command::{Wait, waits_for};
 use super::neighbours::IN_USE;
-use super::seen::{Role, Seen};
+use super::seen::{Role, Seen, has_settled};
 use super::view::{Listener, Owner, Peer, View};
 use crate::cli::logs::{self, Place};
 use crate::container::log::{Joiner, Records};
@@ -30,17 +30,18 @@ const BIN: &[&str] = &["bin", "usr/bin", "usr/local/bin", "sbin", "usr/sbin"];
 const SHELLS: &[&str] = &["sh", "bash", "ash"];
 
 /// What there is to know around a pod.
-pub fn view(places: &Places, place: &Place) -> View {
+pub fn view(places: &Places, place: &Place, now: Timestamp) -> View {
     let pod = &place.pod;
     let spec = pod_spec(pod);
     let mut view = View { empty_volumes: empty_volumes(place), ..View::default() };
     for container in all_containers(spec) {
-        view.logs.insert(container.name.clone(), tail(place, &container.name).unwrap_or_default());
+        view.logs.insert(container.name.clone(), tail(place, &container.name, now).unwrap_or_default());
     }
     let (mut peers, mut listeners, mut images) = (false, false, false);
     let mut without_program = Vec::new();
-    for seen in Seen::all(pod, &[], &view, Timestamp::UNIX_EPOCH) {
-        peers |= seen.role == Role::Init && seen.running().is_some() | seen.waiting().is_some() && matches!(waits_for(seen.container), Some(Wait::Host { .. }));
+    for seen in Seen::all(pod, &[], &view, now) {
+        let stands = seen.role == Role::Init && (seen.running().is_some() || seen.waiting().is_some());
+        peers |= stands && matches!(waits_for(seen.container), Some(Wait::Host { .. }));
         listeners |= seen.logged(IN_USE).is_some();
         let Some((reason, message)) = seen.refusal() else { continue };
         images |= reason.contains("Image");
@@ -60,11 +61,15 @@ pub fn view(places: &Places, place: &Place) -> View {
     view
 }
 
-/// The last lines of the run that ended last, else of the one that runs.
-fn tail(place: &Place, container: &str) -> Option<Vec<String>> {
+/// The last lines of the run that ended last, else of the one that runs; of one that has settled, always that.
+fn tail(place: &Place, container: &str, now: Timestamp) -> Option<Vec<String>> {
     let exists = |number| place.log(container, number).is_ok_and(|path| path.exists());
-    let running = logs::status_of(&place.pod, container)?.state.as_ref().is_some_and(|state| state.running.is_some());
-    let before = running.then(|| logs::instance(&place.pod, container, true, exists).ok()).flatten().filter(|(number, _)| exists(*number));
+    let status = logs::status_of(&place.pod, container)?;
+    let running = status.state.as_ref().is_some_and(|state| state.running.is_some());
+    let before = (running && !has_settled(status, now))
+        .then(|| logs::instance(&place.pod, container, true, exists).ok())
+        .flatten()
+        .filter(|(number, _)| exists(*number));
     let (number, _) = before.or_else(|| logs::instance(&place.pod, container, false, exists).ok())?;
     let mut records = Records::open(place.log(container, number).ok()?).ok()?;
     records.seek_tail(TAIL).ok()?;

@@ -30,6 +30,14 @@ pub struct Seen<'a> {
 /// Waiting for one's turn is no trouble.
 const TURN_TO_COME: &[&str] = &["ContainerCreating", "PodInitializing"];
 
+/// Whether a container has run for so long that its earlier ends are no trouble of today: as the kubelet, which then forgets the
+/// back-off (10 minutes, `MaxContainerBackOff` twice).
+pub fn has_settled(status: &ContainerStatus, now: Timestamp) -> bool {
+    const SETTLED: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
+    let since = status.state.as_ref().and_then(|state| state.running.as_ref()?.started_at.as_ref());
+    since.is_some_and(|since| now.duration_since(since.0) >= SETTLED)
+}
+
 impl<'a> Seen<'a> {
     /// All containers of a pod: inits first.
     pub fn all(pod: &'a Pod, events: &'a [Event], view: &'a View, now: Timestamp) -> Vec<Seen<'a>> {
@@ -75,9 +83,10 @@ impl<'a> Seen<'a> {
         self.status?.state.as_ref()?.terminated.as_ref()
     }
 
-    /// How it ended last, now or before the present run.
+    /// How it ended last, now or before the present run; forgotten once it has settled.
     pub fn end(&self) -> Option<&'a ContainerStateTerminated> {
-        self.terminated().or_else(|| self.status?.last_state.as_ref()?.terminated.as_ref())
+        let before = || self.status.filter(|status| !has_settled(status, self.now))?.last_state.as_ref()?.terminated.as_ref();
+        self.terminated().or_else(before)
     }
 
     pub fn restarts(&self) -> i32 {
