@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use minipod::cli::describe::{DescribeArgs, describe};
 use minipod::cli::get::pod_of;
+use minipod::cli::why::View;
 use serde_json::{Value, json};
 
 fn data(name: &str) -> PathBuf {
@@ -101,7 +102,7 @@ fn pods_are_described_by_name_or_by_its_beginning() {
     let pods = [pod("web-2", "default"), pod("web", "default"), pod("web-1", "default"), pod("cart", "shop")];
     let names = |words: &str| {
         let args = <Describe as clap::Parser>::try_parse_from(std::iter::once("describe").chain(words.split_whitespace())).unwrap().args;
-        let answer = args.pods(&pods, now()).unwrap();
+        let answer = args.pods(&pods, &|_| View::default(), now()).unwrap();
         let names = answer.stdout.lines().filter_map(|line| line.strip_prefix("Name:")).map(|name| name.trim().to_owned()).collect::<Vec<_>>();
         (names.join(" "), answer.stderr, answer.code)
     };

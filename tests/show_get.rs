@@ -221,16 +221,49 @@ fn a_hostile_name_cannot_break_the_table() {
     assert!(table.contains("^[[31mred...") && !table.contains('\x1b'), "{table}");
 }
 
+fn event(pod: &str, reason: &str, last: &str, count: i32) -> Event {
+    serde_json::from_value(json!({
+        "metadata": {"name": format!("{pod}.{reason}"), "namespace": "default"}, "type": "Warning", "reason": reason, "message": "back-off\nsecond line ", "count": count,
+        "firstTimestamp": "2026-03-07T09:50:00Z", "lastTimestamp": last, "source": {"component": "minipod"},
+        "involvedObject": {"kind": "Pod", "name": pod, "namespace": "default", "fieldPath": "spec.containers{app}"},
+    }))
+    .unwrap()
+}
+
+#[test]
+fn events_of_one_pod_are_chosen_by_its_name() {
+    let events = [event("web", "BackOff", "2026-03-07T09:59:30Z", 7), event("db", "Pulled", "2026-03-07T09:50:00Z", 1)];
+    let names = |words: &str| get(words).events(&events, now()).map(|answer| answer.stdout).map_err(|refusal| refusal.to_string());
+    assert_eq!(names("events --for pod/web -o name"), Ok("event/web.BackOff\n".to_owned()));
+    assert_eq!(names("events --for Pod/db -o name"), Ok("event/db.Pulled\n".to_owned()));
+    assert_eq!(names("events --for pod/none"), Ok(String::new()));
+    assert_eq!(names("events --for web"), Err("error: --for must be in resource/name form: pod/NAME".to_owned()));
+    assert!(get("pods --for pod/web").what().is_err());
+    let json: Value = serde_json::from_str(&names("events --for pod/web -o json").unwrap()).unwrap();
+    let yaml: Value = serde_saphyr::from_str(&names("events --for pod/web -o yaml").unwrap()).unwrap();
+    assert_eq!(json, yaml);
+    assert_eq!((&json["kind"], &json["items"][0]["reason"], json["items"].as_array().unwrap().len()), (&json!("List"), &json!("BackOff"), 1));
+}
+
+#[test]
+fn a_watch_of_events_prints_those_that_are_new_or_came_once_more() {
+    let args = get("events -w --for pod/web");
+    let mut watch = Watch::new(&args);
+    assert_eq!(watch.update_events(&[], now()).unwrap(), "");
+    let (first, again) = (event("web", "BackOff", "2026-03-07T09:59:30Z", 1), event("web", "BackOff", "2026-03-07T10:00:00Z", 2));
+    let other = event("db", "Pulled", "2026-03-07T09:50:00Z", 1);
+    assert_eq!(
+        watch.update_events(&[first.clone(), other.clone()], now()).unwrap(),
+        "LAST SEEN   TYPE      REASON    OBJECT    MESSAGE\n30s         Warning   BackOff   pod/web   back-off...\n"
+    );
+    assert_eq!(watch.update_events(&[first, other.clone()], now()).unwrap(), "");
+    assert_eq!(watch.update_events(&[again, other], now()).unwrap(), "0s          Warning   BackOff   pod/web   back-off...\n");
+    assert!(get("events -w -o json").what().is_err());
+}
+
 #[test]
 fn events_are_listed_oldest_first() {
-    let event = |reason: &str, last: &str, count: i32| -> Event {
-        serde_json::from_value(json!({
-            "metadata": {"name": format!("web.{reason}"), "namespace": "default"}, "type": "Warning", "reason": reason, "message": "back-off\nsecond line ", "count": count,
-            "firstTimestamp": "2026-03-07T09:50:00Z", "lastTimestamp": last, "source": {"component": "minipod"},
-            "involvedObject": {"kind": "Pod", "name": "web", "namespace": "default", "fieldPath": "spec.containers{app}"},
-        }))
-        .unwrap()
-    };
+    let event = |reason: &str, last: &str, count: i32| event("web", reason, last, count);
     let events = [event("BackOff", "2026-03-07T09:59:30Z", 7), event("Pulled", "2026-03-07T09:50:00Z", 1)];
     let table = get("events").events(&events, now()).unwrap().stdout;
     assert_eq!(

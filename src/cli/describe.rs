@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::{Event, Pod, PodSpec, PodStatus, Toleration, Top
 
 use super::get::{Answer, Refusal, Selector, What, nothing_found};
 use super::table::{Columns, harmless};
+use super::why::{self, View};
 use super::{duration, events};
 
 /// Show all about pods: containers, their states and probes, volumes, conditions, events.
@@ -102,8 +103,9 @@ pub fn describe(pod: &Pod, events: &[Event], now: Timestamp) -> String {
 }
 
 impl DescribeArgs {
-    /// Describes those of these pods (with their events) that are meant: by name, or else by the beginning of a name.
-    pub fn pods(&self, pods: &[(Pod, Vec<Event>)], now: Timestamp) -> Result<Answer, Refusal> {
+    /// Describes those of these pods (with their events) that are meant: by name, or else by the beginning of a name. After kubectl's
+    /// sections comes one of our own for each that is not well; `view` reads what it needs of the machine.
+    pub fn pods(&self, pods: &[(Pod, Vec<Event>)], view: &dyn Fn(&Pod) -> View, now: Timestamp) -> Result<Answer, Refusal> {
         let What::Pods(names) = What::read(&self.what)? else { return Err(Refusal::client("only pods can be described")) };
         if !names.is_empty() && self.selector.is_some() {
             return Err(Refusal::client("name cannot be provided when a selector is specified"));
@@ -129,7 +131,8 @@ impl DescribeArgs {
             answer.stderr = nothing_found(Some(&self.namespace));
         }
         // As upstream: two empty lines between pods.
-        answer.stdout = meant.iter().map(|(pod, events)| describe(pod, events, now)).collect::<Vec<_>>().join("\n\n");
+        let all = |(pod, events): &&(Pod, Vec<Event>)| describe(pod, events, now) + &why::section(&why::reasons(pod, events, &view(pod), now));
+        answer.stdout = meant.iter().map(all).collect::<Vec<_>>().join("\n\n");
         Ok(answer)
     }
 }

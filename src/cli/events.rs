@@ -48,7 +48,8 @@ pub fn first_seen(event: &Event) -> Option<Timestamp> {
     event.first_timestamp.as_ref().map(|time| time.0).or_else(|| event.event_time.as_ref().map(|time| time.0))
 }
 
-fn count(event: &Event) -> i32 {
+/// How often it has happened.
+pub fn count(event: &Event) -> i32 {
     let series = event.series.as_ref().map(|series| series.count.unwrap_or_default());
     series.unwrap_or_else(|| event.count.filter(|count| *count > 0).unwrap_or(1))
 }

@@ -11,6 +11,7 @@
 mod row;
 mod selector;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -37,7 +38,8 @@ Examples:
   minipod get pods -l 'app=web,tier in (front,back)'
   minipod get pods -w                       a line for each change, until interrupted
   minipod get pods --from-file status.json  the table of saved pods; - reads standard input
-  minipod get events                        what has happened, oldest first")]
+  minipod get events                        what has happened, oldest first
+  minipod get events --for pod/web -w       to one pod, and what happens from now on")]
 pub struct GetArgs {
     /// What to list, then the names of pods to list alone: `pods [NAME...]`, `pod/NAME...`, or `events`
     #[arg(value_name = "pods|events", required = true)]
@@ -56,6 +58,9 @@ pub struct GetArgs {
     /// Only pods with these labels: `app=web`, `app!=web`, `tier in (front,back)`, `tier notin (x)`, `app`, `!app`; commas mean "and"
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     pub selector: Option<String>,
+    /// Only events of this pod, as pod/NAME
+    #[arg(long = "for", value_name = "pod/NAME")]
+    pub about: Option<String>,
     /// Leave out the line with the column names
     #[arg(long)]
     pub no_headers: bool,
@@ -85,20 +90,22 @@ pub enum What {
     Events,
 }
 
+/// What kubectl calls a pod.
+const KINDS_OF_POD: &[&str] = &["pods", "pod", "po"];
+
 impl What {
     /// Reads `pods [NAME...]`, `pod/NAME...` or `events`.
     pub fn read(words: &[String]) -> std::result::Result<What, Refusal> {
-        const PODS: &[&str] = &["pods", "pod", "po"];
         let (first, names) = words.split_first().ok_or_else(|| Refusal::client("you must say what to list: pods or events"))?;
         if first.contains('/') {
             let name = |word: &String| match word.split_once('/') {
-                Some((kind, name)) if PODS.contains(&kind) && !name.is_empty() => Ok(name.to_owned()),
+                Some((kind, name)) if KINDS_OF_POD.contains(&kind) && !name.is_empty() => Ok(name.to_owned()),
                 _ => Err(Refusal::client(format!("there is no {word:?} here: name pods as pod/NAME"))),
             };
             return Ok(What::Pods(words.iter().map(name).collect::<std::result::Result<_, _>>()?));
         }
         match first.as_str() {
-            kind if PODS.contains(&kind) => Ok(What::Pods(names.to_vec())),
+            kind if KINDS_OF_POD.contains(&kind) => Ok(What::Pods(names.to_vec())),
             "events" | "event" | "ev" if names.is_empty() => Ok(What::Events),
             "events" | "event" | "ev" => Err(Refusal::client("events are listed all together: leave out the names")),
             other => Err(Refusal::client(format!("the server doesn't have a resource type {other:?}; there are pods and events"))),
@@ -152,17 +159,29 @@ impl GetArgs {
     /// What is asked for; or why it cannot be.
     pub fn what(&self) -> std::result::Result<What, Refusal> {
         let what = What::read(&self.what)?;
-        let What::Pods(names) = &what else { return Ok(what) };
+        if self.watch && !self.is_table() {
+            return Err(Refusal::client("--watch prints a table: leave out --output, or use -o wide"));
+        }
+        let What::Pods(names) = &what else { return self.about().map(|_| what) };
+        if self.about.is_some() {
+            return Err(Refusal::client("--for chooses events: `get events --for pod/NAME`"));
+        }
         if !names.is_empty() && self.selector.is_some() {
             return Err(Refusal::client("name cannot be provided when a selector is specified"));
         }
         if !names.is_empty() && self.all_namespaces {
             return Err(Refusal::client("a resource cannot be retrieved by name across all namespaces"));
         }
-        if self.watch && !self.is_table() {
-            return Err(Refusal::client("--watch prints a table: leave out --output, or use -o wide"));
-        }
         Ok(what)
+    }
+
+    /// The name of the pod that `--for` means.
+    fn about(&self) -> std::result::Result<Option<&str>, Refusal> {
+        let Some(about) = &self.about else { return Ok(None) };
+        match about.split_once('/') {
+            Some((kind, name)) if KINDS_OF_POD.contains(&kind.to_lowercase().as_str()) && !name.is_empty() => Ok(Some(name)),
+            _ => Err(Refusal::client("--for must be in resource/name form: pod/NAME")),
+        }
     }
 
     fn is_table(&self) -> bool {
@@ -222,21 +241,23 @@ impl GetArgs {
         Ok(Answer { stdout, stderr, code: missing_code })
     }
 
+    /// The events that are meant, oldest first.
+    fn select_events<'a>(&self, events: &'a [Event]) -> std::result::Result<Vec<&'a Event>, Refusal> {
+        let about = self.about()?;
+        let is_here = |event: &&Event| self.is_here(event.metadata.namespace.as_deref());
+        let is_about = |event: &&Event| about.is_none_or(|name| event.involved_object.name.as_deref() == Some(name));
+        Ok(events::sorted(events).into_iter().filter(is_here).filter(is_about).collect())
+    }
+
     /// Answers `get events`, for the events of all pods that were read.
     pub fn events(&self, events: &[Event], now: Timestamp) -> std::result::Result<Answer, Refusal> {
-        let events: Vec<&Event> = events::sorted(events).into_iter().filter(|event| self.is_here(event.metadata.namespace.as_deref())).collect();
+        let meant = self.select_events(events)?;
         let stdout = match self.output {
-            Some(Format::Json) => to_json(&list(events.into_iter().map(object))),
-            Some(Format::Yaml) => to_yaml(&list(events.into_iter().map(object))),
-            _ if events.is_empty() => return Ok(Answer { stderr: nothing_found((!self.all_namespaces).then(|| self.namespace())), ..Answer::default() }),
-            Some(Format::Name) => events.iter().map(|event| format!("event/{}\n", event.metadata.name.as_deref().unwrap_or_default())).collect(),
-            None | Some(Format::Wide) => {
-                let headers = if self.wide() { events::WIDE_HEADERS } else { events::HEADERS };
-                let rows = events.iter().map(|event| (event.metadata.namespace.clone().unwrap_or_default(), events::cells(event, self.wide(), now)));
-                let rows: Vec<(String, Vec<String>)> = rows.collect();
-                let rows = rows.iter().map(|(namespace, cells)| (namespace.as_str(), cells.iter().map(String::as_str).collect()));
-                Columns::of_get().align(&self.lines(Some(headers), rows))
-            }
+            Some(Format::Json) => to_json(&list(meant.into_iter().map(object))),
+            Some(Format::Yaml) => to_yaml(&list(meant.into_iter().map(object))),
+            _ if meant.is_empty() => return Ok(Answer { stderr: nothing_found((!self.all_namespaces).then(|| self.namespace())), ..Answer::default() }),
+            Some(Format::Name) => meant.iter().map(|event| format!("event/{}\n", event.metadata.name.as_deref().unwrap_or_default())).collect(),
+            None | Some(Format::Wide) => Watch::new(self).print_events(&meant, now),
         };
         Ok(Answer { stdout, ..Answer::default() })
     }
@@ -281,11 +302,13 @@ pub struct Watch<'a> {
     columns: Columns,
     headers: bool,
     shown: Vec<Row>,
+    /// Of events: where, which, and how often each had happened.
+    shown_events: BTreeSet<(Option<String>, Option<String>, i32)>,
 }
 
 impl<'a> Watch<'a> {
     pub fn new(args: &'a GetArgs) -> Watch<'a> {
-        Watch { args, columns: Columns::of_get(), headers: true, shown: Vec::new() }
+        Watch { args, columns: Columns::of_get(), headers: true, shown: Vec::new(), shown_events: BTreeSet::new() }
     }
 
     /// What these pods, all that there are now, add to the output. Nothing while there never was a pod.
@@ -293,6 +316,24 @@ impl<'a> Watch<'a> {
         let What::Pods(names) = self.args.what()? else { return Err(Refusal::client("only pods can be watched")) };
         let (pods, _) = self.args.select(&names, pods)?;
         Ok(self.print(&pods, now))
+    }
+
+    /// What these events, all that there are now, add to the output: those that are new, or happened once more.
+    pub fn update_events(&mut self, events: &[Event], now: Timestamp) -> std::result::Result<String, Refusal> {
+        Ok(self.print_events(&self.args.select_events(events)?, now))
+    }
+
+    fn print_events(&mut self, events: &[&Event], now: Timestamp) -> String {
+        let wide = self.args.wide();
+        let key = |event: &Event| (event.metadata.namespace.clone(), event.metadata.name.clone(), events::count(event));
+        let fresh = events.iter().filter(|event| self.shown_events.insert(key(event)));
+        let rows: Vec<(String, Vec<String>)> =
+            fresh.map(|event| (event.metadata.namespace.clone().unwrap_or_default(), events::cells(event, wide, now))).collect();
+        let headers = if wide { events::WIDE_HEADERS } else { events::HEADERS };
+        let headers = (self.headers && !rows.is_empty()).then_some(headers);
+        self.headers &= rows.is_empty();
+        let rows = rows.iter().map(|(namespace, cells)| (namespace.as_str(), cells.iter().map(String::as_str).collect()));
+        self.columns.align(&self.args.lines(headers, rows))
     }
 
     fn print(&mut self, pods: &[Pod], now: Timestamp) -> String {

@@ -23,6 +23,7 @@ pub mod logs;
 mod pods;
 pub mod run;
 pub mod table;
+pub mod why;
 
 use std::io::Write;
 use std::path::PathBuf;

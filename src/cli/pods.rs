@@ -12,6 +12,7 @@ use super::get::{Answer, GetArgs, Refusal, Watch, What};
 use super::image::ImageArgs;
 use super::logs::{LogsArgs, Place};
 use super::need_root;
+use super::why::{View, reading};
 use crate::image::Store;
 use crate::pod::dir::{self, PodDir};
 use crate::pod::places::Places;
@@ -47,25 +48,30 @@ pub fn get(args: &GetArgs, places: &Places) -> Result<u8> {
     }
     need_root()?;
     match args.what()? {
-        What::Pods(_) if args.watch => watch(args, places),
+        what if args.watch => watch(args, &what, places),
         What::Pods(_) => print(&args.pods(all(places)?.into_iter().map(|(_, pod)| pod).collect(), Timestamp::now())?),
-        What::Events => {
-            let mut events: Vec<Event> = Vec::new();
-            for (dir, _) in all(places)? {
-                events.extend(dir.events()?);
-            }
-            print(&args.events(&events, Timestamp::now())?)
-        }
+        What::Events => print(&args.events(&all_events(places)?, Timestamp::now())?),
     }
 }
 
+fn all_events(places: &Places) -> Result<Vec<Event>> {
+    let mut events: Vec<Event> = Vec::new();
+    for (dir, _) in all(places)? {
+        events.extend(dir.events()?);
+    }
+    Ok(events)
+}
+
 /// Prints the table and then what changes, until interrupted. Watches the directory of pods, each namespace and each pod.
-fn watch(args: &GetArgs, places: &Places) -> Result<u8> {
+fn watch(args: &GetArgs, what: &What, places: &Places) -> Result<u8> {
     let notify = Notify::new()?;
     let mut watch = Watch::new(args);
     loop {
         dir::watch(places, &notify)?;
-        let text = watch.update(all(places)?.into_iter().map(|(_, pod)| pod).collect(), Timestamp::now())?;
+        let text = match what {
+            What::Pods(_) => watch.update(all(places)?.into_iter().map(|(_, pod)| pod).collect(), Timestamp::now())?,
+            What::Events => watch.update_events(&all_events(places)?, Timestamp::now())?,
+        };
         let mut out = std::io::stdout().lock();
         out.write_all(text.as_bytes())?;
         out.flush()?;
@@ -86,7 +92,7 @@ pub fn describe(args: &DescribeArgs, places: &Places) -> Result<u8> {
     for (dir, pod) in all(places)? {
         pods.push((pod, dir.events()?));
     }
-    print(&args.pods(&pods, Timestamp::now())?)
+    print(&args.pods(&pods, &|pod| view(places, pod), Timestamp::now())?)
 }
 
 pub fn logs(args: &LogsArgs, places: &Places) -> Result<u8> {
@@ -101,6 +107,12 @@ pub fn logs(args: &LogsArgs, places: &Places) -> Result<u8> {
     };
     args.print(&chosen, Timestamp::now(), &mut std::io::stdout().lock(), &mut std::io::stderr().lock())?;
     Ok(0)
+}
+
+/// What is to be known around a pod to say why it is not well.
+pub fn view(places: &Places, pod: &Pod) -> View {
+    let (namespace, name) = (pod.metadata.namespace.as_deref().unwrap_or("default"), pod.metadata.name.as_deref().unwrap_or_default());
+    reading::view(places, &place(places, PodDir::new(places, namespace, name), pod.clone()), Timestamp::now())
 }
 
 /// Where a pod's logs are.

@@ -12,11 +12,13 @@ use anstyle::{AnsiColor, Style};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use nix::sys::signal::Signal;
 
 use super::get::{Refusal, row};
 use super::logs::follow::{Follower, From, Instance, Step};
+use super::table::harmless;
+use super::why::{self, in_words};
 use super::{duration, logs, need_root, pods};
 use crate::container::log::{Line, Stream};
 use crate::error::Error;
@@ -203,13 +205,25 @@ struct Foreground<'a> {
     told: String,
     /// The warnings that were told.
     warned: BTreeSet<String>,
+    /// The hints that were told: of which container (none: the pod), and which cause.
+    hinted: BTreeSet<(Option<String>, &'static str)>,
     colours: Colours,
 }
 
 impl<'a> Foreground<'a> {
     fn new(places: &'a Places, dir: PodDir, pod: &Pod, owner: OwnedFd) -> Result<Foreground<'a>> {
         let signals = Signals::take(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])?;
-        Ok(Foreground { places, dir, owner, signals, stops: 0, told: String::new(), warned: BTreeSet::new(), colours: Colours::of(pod) })
+        Ok(Foreground {
+            places,
+            dir,
+            owner,
+            signals,
+            stops: 0,
+            told: String::new(),
+            warned: BTreeSet::new(),
+            hinted: BTreeSet::new(),
+            colours: Colours::of(pod),
+        })
     }
 
     /// Shows what happens until the pod has ended; then its exit code.
@@ -277,8 +291,32 @@ impl<'a> Foreground<'a> {
             let (on, off) = (self.colours.status.render(), self.colours.status.render_reset());
             eprintln!("{on}{}: {now}{off}", self.dir.name);
             self.told = now;
+            if self.stops == 0 && !status::is_finished(&known.pod) {
+                self.tell_hints(&known.pod)?;
+            }
         }
         Ok(())
+    }
+
+    /// Each hint once, about what goes on and so might never come to an end.
+    fn tell_hints(&mut self, pod: &Pod) -> Result<()> {
+        for mut reason in self.reasons(pod)?.into_iter().filter(|reason| reason.goes_on) {
+            let container = reason.container.clone();
+            reason.hints.retain(|hint| self.hinted.insert((container.clone(), hint.cause)));
+            if !reason.hints.is_empty() {
+                self.tell_reason(&reason, false);
+            }
+        }
+        Ok(())
+    }
+
+    fn reasons(&self, pod: &Pod) -> Result<Vec<why::Reason>> {
+        Ok(why::reasons(pod, &self.dir.events()?, &pods::view(self.places, pod), Timestamp::now()))
+    }
+
+    fn tell_reason(&self, reason: &why::Reason, with_log: bool) {
+        let whose = reason.container.as_ref().map_or("the pod".to_owned(), |name| format!("container {name}"));
+        eprint!("{}: {whose} {}\n{}", self.dir.name, harmless(&reason.what), reason.details("  ", with_log));
     }
 
     /// A line for each new warning among the pod's events: why it waits, why a container did not start.
@@ -314,7 +352,7 @@ impl<'a> Foreground<'a> {
         while !matches!(control::receive::<Reply>(&self.owner)?, Some((Reply::Done {}, _)) | None) {}
         self.tell_status()?;
         let code = match self.dir.read()? {
-            Some(known) if status::is_finished(&known.pod) => self.exit_code(&known.pod),
+            Some(known) if status::is_finished(&known.pod) => self.exit_code(&known.pod)?,
             _ => {
                 start::delete(self.places, &self.dir, None, true)?;
                 bail!("the supervisor of pod {} ended unexpectedly, and the pod with it; it is cleaned up", self.dir.name);
@@ -327,13 +365,9 @@ impl<'a> Foreground<'a> {
         Ok(code)
     }
 
-    /// What ended the pod, in a line unless all went well, and its code.
-    fn exit_code(&self, pod: &Pod) -> u8 {
+    /// What ended the pod, in words unless all went well, and its code.
+    fn exit_code(&self, pod: &Pod) -> Result<u8> {
         let status = pod.status.clone().unwrap_or_default();
-        if status.reason.as_deref() == Some("DeadlineExceeded") {
-            eprintln!("{}: {}", self.dir.name, status.message.unwrap_or_default());
-            return DEADLINE;
-        }
         let sidecars: Vec<String> = pod
             .spec
             .iter()
@@ -346,28 +380,26 @@ impl<'a> Foreground<'a> {
             statuses.filter_map(|status| Some((status.name, status.state?.terminated?))).collect::<Vec<_>>()
         };
         let (inits, apps) = (ended(status.init_container_statuses), ended(status.container_statuses));
-        if let Some((name, end)) = inits.iter().find(|(_, end)| end.exit_code != 0) {
-            eprintln!("{}: init container {name} {}", self.dir.name, in_words(end));
-            return INIT_FAILED;
-        }
         let in_order = |name: &str| pod.spec.as_ref().and_then(|spec| spec.containers.iter().position(|container| container.name == name));
-        let failed = apps.iter().filter(|(_, end)| end.exit_code != 0).min_by_key(|(name, _)| in_order(name));
-        match failed {
-            Some((name, end)) => {
-                eprintln!("{}: container {name} {}", self.dir.name, in_words(end));
-                end.exit_code.clamp(1, 255) as u8
+        let init = inits.iter().find(|(_, end)| end.exit_code != 0);
+        let app = apps.iter().filter(|(_, end)| end.exit_code != 0).min_by_key(|(name, _)| in_order(name));
+        let (code, failed) = match (status.reason.as_deref(), init, app) {
+            (Some("DeadlineExceeded"), _, _) => (DEADLINE, None),
+            (_, Some(init), _) => (INIT_FAILED, Some(("init container", init))),
+            (_, None, Some(app)) => (app.1.exit_code.clamp(1, 255) as u8, Some(("container", app))),
+            (_, None, None) => (0, None),
+        };
+        let mut reasons = self.reasons(pod)?;
+        if let Some((kind, (name, end))) = failed {
+            eprintln!("{}: {kind} {name} {}", self.dir.name, harmless(&in_words(end)));
+            if let Some(at) = reasons.iter().position(|reason| reason.container.as_ref() == Some(name)) {
+                // The log of an only container stands right above.
+                eprint!("{}", reasons.remove(at).details("  ", inits.len() + apps.len() + sidecars.len() > 1));
             }
-            None => 0,
         }
+        reasons.iter().filter(|reason| code != 0 || !reason.hints.is_empty()).for_each(|reason| self.tell_reason(reason, false));
+        Ok(code)
     }
-}
-
-/// `ended with exit code 137 (SIGKILL): OOMKilled`.
-fn in_words(end: &ContainerStateTerminated) -> String {
-    let signal = if end.exit_code > 128 { format!(" ({})", crate::sys::process::signal_name(end.exit_code - 128)) } else { String::new() };
-    let reason = end.reason.as_deref().filter(|reason| !matches!(*reason, "Error" | "Completed")).map(|reason| format!(": {reason}")).unwrap_or_default();
-    let message = end.message.as_deref().map(str::trim).filter(|message| !message.is_empty()).map(|message| format!(": {message}")).unwrap_or_default();
-    format!("ended with exit code {}{signal}{reason}{message}", end.exit_code)
 }
 
 /// A colour for each container, where the reader is a terminal.

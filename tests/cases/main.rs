@@ -40,6 +40,7 @@ mod shared;
 mod sidecars;
 mod status;
 mod volumes;
+mod words;
 mod world;
 
 use std::cell::RefCell;
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
         volumes::CASES,
         limits::CASES,
         faults::CASES,
+        words::CASES,
         examples::CASES,
     ];
     let wanted = std::env::var("MINIPOD_CASES").unwrap_or_default();
