@@ -9,15 +9,17 @@
 //! └─ time, UTC                   └─ stream └─ F: the line ends here; P: it goes on in the stream's next record
 //! ```
 //!
-//! Writing: a [`Splitter`] per stream cuts bytes into records, as containerd does; a [`LogFile`] appends them. Rotation,
-//! once it comes, is a rename and a new file inside `LogFile::append`, between two records.
+//! Writing: a [`Splitter`] per stream cuts bytes into records, as containerd does; a [`LogFile`] appends them, and puts the file
+//! aside between two records when it is full ([`rotation`]).
 //!
 //! Reading: [`Records`] parses a file that may be growing, torn by a crash, or not ours at all; [`Joiner`] puts the parts
 //! of a long line together again. Neither holds more than [`LONGEST`] or [`JOINED`] bytes, whatever the file holds.
 
+pub mod rotation;
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -137,6 +139,10 @@ pub struct LogFile {
     records: Vec<u8>,
     /// The file does not end with a newline: somebody died, or the disk was full, within a record.
     torn: bool,
+    /// Bytes in the file.
+    length: u64,
+    /// As many are enough.
+    full: u64,
 }
 
 impl LogFile {
@@ -145,29 +151,30 @@ impl LogFile {
         let path = path.as_ref().to_owned();
         let parent = path.parent().unwrap_or(Path::new("/"));
         std::fs::create_dir_all(parent).map_err(|error| Error::io("mkdir", parent.display(), &error))?;
-        let file = File::options().read(true).append(true).create(true).mode(0o640).open(&path).map_err(|error| Error::io("open", path.display(), &error))?;
+        let file = open_for_appending(&path)?;
         let length = file.metadata().map_err(|error| Error::io("fstat", path.display(), &error))?.len();
         let mut last = [b'\n'];
         if length > 0 {
             file.read_exact_at(&mut last, length - 1).map_err(|error| Error::io("pread", path.display(), &error))?;
         }
         let torn = last != [b'\n'];
-        Ok(LogFile { file, path, splitters: [Splitter::new(Stream::Stdout), Splitter::new(Stream::Stderr)], records: Vec::new(), torn })
+        let splitters = [Splitter::new(Stream::Stdout), Splitter::new(Stream::Stderr)];
+        Ok(LogFile { file, path, splitters, records: Vec::new(), torn, length, full: rotation::FULL })
     }
 
     /// Appends what the container wrote to `stream`, read at `now`. On an error these bytes are lost, later ones are not.
     pub fn take(&mut self, stream: Stream, bytes: &[u8], now: Timestamp) -> Result<()> {
         self.splitters[stream as usize].feed(bytes, now, &mut self.records);
-        self.append()
+        self.append(now)
     }
 
     /// The stream has ended; what it had begun is written.
     pub fn end(&mut self, stream: Stream, now: Timestamp) -> Result<()> {
         self.splitters[stream as usize].end(now, &mut self.records);
-        self.append()
+        self.append(now)
     }
 
-    fn append(&mut self) -> Result<()> {
+    fn append(&mut self, now: Timestamp) -> Result<()> {
         if self.records.is_empty() {
             return Ok(());
         }
@@ -175,10 +182,20 @@ impl LogFile {
             self.records.insert(0, b'\n');
         }
         let written = self.file.write_all(&self.records);
+        self.length += self.records.len() as u64;
         self.records.clear();
         self.torn = written.is_err();
-        written.map_err(|error| Error::io("write", self.path.display(), &error))
+        written.map_err(|error| Error::io("write", self.path.display(), &error))?;
+        if self.length >= self.full && rotation::put_aside(&self.path, now)? {
+            self.file = open_for_appending(&self.path)?;
+            self.length = 0;
+        }
+        Ok(())
     }
+}
+
+fn open_for_appending(path: &Path) -> Result<File> {
+    File::options().read(true).append(true).create(true).mode(0o640).open(path).map_err(|error| Error::io("open", path.display(), &error))
 }
 
 /// One record of a log file.
@@ -224,6 +241,8 @@ pub struct Records {
     skipping: bool,
     /// How many lines were not in the format, and were left out.
     pub garbage: u64,
+    /// The file was put aside since, and was read to its end after that was seen.
+    aside: bool,
 }
 
 impl Records {
@@ -231,7 +250,7 @@ impl Records {
         let path = path.as_ref().to_owned();
         let file = File::open(&path).map_err(|error| Error::io("open", path.display(), &error))?;
         let reader = BufReader::with_capacity(LONGEST, file);
-        Ok(Records { reader, path, line: Vec::new(), given: false, begun: None, skipping: false, garbage: 0 })
+        Ok(Records { reader, path, line: Vec::new(), given: false, begun: None, skipping: false, garbage: 0, aside: false })
     }
 
     /// Goes to the last `lines` whole lines of the file, reading backwards from its end. A torn line at the end is not
@@ -271,6 +290,27 @@ impl Records {
             }
         }
         Ok(None)
+    }
+
+    /// At the end of a file that was put aside meanwhile, goes on with the one after it. True: there may be more records now. (What was written
+    /// between our reading and its being put aside is read first.)
+    pub fn go_on(&mut self) -> Result<bool> {
+        let failed = |error: std::io::Error| Error::io("stat", self.path.display(), &error);
+        let own = self.reader.get_ref().metadata().map_err(failed)?.ino();
+        let is_own = |path: &Path| std::fs::metadata(path).is_ok_and(|found| found.ino() == own);
+        if is_own(&self.path) || !self.path.exists() {
+            return Ok(false);
+        }
+        if !std::mem::replace(&mut self.aside, true) {
+            return Ok(true);
+        }
+        let aside = rotation::put_aside_of(&self.path);
+        let after = aside.iter().position(|path| is_own(path)).map_or(0, |at| at + 1);
+        let next = aside.get(after).unwrap_or(&self.path);
+        let file = File::open(next).map_err(|error| Error::io("open", next.display(), &error))?;
+        self.reader = BufReader::with_capacity(LONGEST, file);
+        self.aside = false;
+        Ok(true)
     }
 
     /// Reads on to the next newline, but no more than [`LONGEST`] bytes; whether the newline came. None: there is no more.
@@ -395,6 +435,35 @@ mod tests {
 
     fn at(second: i64) -> Timestamp {
         Timestamp::new(second, 0).unwrap()
+    }
+
+    #[test]
+    fn a_full_log_is_put_aside_and_a_reader_loses_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        let mut log = LogFile::open(&path).unwrap();
+        log.full = 200;
+        let mut reader = Records::open(&path).unwrap();
+        let mut read = Vec::new();
+        for number in 0..40 {
+            log.take(Stream::Stdout, format!("line {number}\n").as_bytes(), at(1_000 + number)).unwrap();
+            // Two files behind, at times.
+            if number % 9 == 8 || number == 39 {
+                loop {
+                    while let Some(record) = reader.next(false).unwrap() {
+                        read.push(String::from_utf8_lossy(record.content).into_owned());
+                    }
+                    if !reader.go_on().unwrap() {
+                        break;
+                    }
+                }
+            }
+        }
+        assert_eq!(read, (0..40).map(|number| format!("line {number}")).collect::<Vec<_>>());
+        assert_eq!(rotation::put_aside_of(&path).len() + 1, rotation::FILES);
+        assert!(std::fs::read_dir(dir.path()).unwrap().all(|entry| entry.unwrap().metadata().unwrap().len() < 300));
+        rotation::remove(&path);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     fn text(records: &[u8]) -> String {

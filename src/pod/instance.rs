@@ -100,7 +100,7 @@ pub fn start(home: &Home<'_>, container: &Container, attempt: u32) -> Result<(In
     let log = LogFile::open(&log_path)?;
     // As the kubelet: the run before is kept for `logs -p`, older ones are not.
     if let Some(old) = attempt.checked_sub(2) {
-        let _ = std::fs::remove_file(log::file(&ground.logs, &container.name, old)?);
+        log::rotation::remove(&log::file(&ground.logs, &container.name, old)?);
     }
     let limits = cgroup::limits::of_container(pod_spec(home.pod), container);
     let (own_cgroup, unenforced) = ground.cgroup.container(&container.name, attempt, &limits)?;

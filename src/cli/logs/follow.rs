@@ -199,7 +199,13 @@ impl Source {
         let end = !self.instance.running;
         let Some(records) = &mut self.records else { return Ok(()) };
         while self.left != Some(0) {
-            let Some(record) = records.next(end)? else { break };
+            let Some(record) = records.next(end)? else {
+                if records.go_on()? {
+                    watch_log(notify, &self.instance)?;
+                    continue;
+                }
+                break;
+            };
             self.left = self.left.map(|left| left - 1);
             if from.since.is_some_and(|since| record.time < since) {
                 continue;
@@ -222,7 +228,7 @@ impl Source {
             return Ok(true);
         }
         let path = &self.instance.path;
-        let watched = if self.instance.running { notify.watch_file(path) } else { Ok(()) };
+        let watched = watch_log(notify, &self.instance);
         let opened = watched.and_then(|()| Records::open(path));
         match opened {
             Ok(mut records) => {
@@ -244,6 +250,15 @@ impl Source {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Its directory too: when the log is full, another file appears in its place.
+fn watch_log(notify: &Notify, instance: &Instance) -> Result<()> {
+    if !instance.running {
+        return Ok(());
+    }
+    instance.path.parent().map_or(Ok(()), |dir| notify.watch_dir(dir))?;
+    notify.watch_file(&instance.path)
 }
 
 fn keep(line: Line<'_>, content: &mut Vec<u8>) -> Next {
