@@ -189,5 +189,5 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 
 fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<()> {
     let text = serde_json::to_vec_pretty(value).map_err(|e| Error::said(format!("{}: {e}", path.display())))?;
-    file::write_atomically(path, &text, 0o644)
+    file::write_atomically_for_now(path, &text, 0o644)
 }

@@ -56,7 +56,7 @@ fn explain_container(store: &Store, pod: &Pod, container: &Container, dir: &PodD
         image: &image,
         mount_points: &store.mount_points()?,
         scene: &dir.path().join(ground::SCENE),
-        attempt: &dir.path().join("containers").join(&container.name).join("0"),
+        attempt: &dir.path().join("containers").join(ground::attempt_name(&container.name, 0)),
         hostname,
         volumes: &volumes,
         pause: None,

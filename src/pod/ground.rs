@@ -114,7 +114,7 @@ impl Ground {
 
     /// What one start of a container keeps on disk: what it writes, its spec, its last words.
     pub fn attempt(&self, container: &str, attempt: u32) -> PathBuf {
-        self.dir.path().join("containers").join(container).join(attempt.to_string())
+        self.dir.path().join("containers").join(attempt_name(container, attempt))
     }
 
     /// Kills whatever is left of the pod and removes what was made of the machine. Collects errors and goes on.
@@ -125,6 +125,11 @@ impl Ground {
         errors.extend([scene.join(SHM), scene].iter().filter_map(|at| mount::unmount(at).err()));
         errors
     }
+}
+
+/// One directory a start, not two: with each, making and removing cost the disk. Container names have no dot.
+pub fn attempt_name(container: &str, attempt: u32) -> String {
+    format!("{container}.{attempt}")
 }
 
 /// Removes what a pod keeps on disk beside its object: everything but pod.json, events.json and the logs.

@@ -74,11 +74,11 @@ pub fn start(places: &Places, mut pod: Pod, options: &Options) -> std::result::R
         let known = dir.read()?.map_or(pod, |known| known.pod);
         return Err(Refusal::AlreadyExists(Box::new(known)));
     };
-    if let Some(known) = dir.read()? {
-        if status::is_finished(&known.pod) {
-            return Err(Refusal::AlreadyExists(Box::new(known.pod)));
+    if let Some(left) = left_over(places, &dir)? {
+        if let Some(pod) = left.pod.filter(status::is_finished) {
+            return Err(Refusal::AlreadyExists(Box::new(pod)));
         }
-        clear_leftovers(places, &dir, &known.pod)?;
+        clear_leftovers(places, &dir, &left.uids)?;
         drop(claim);
         claim = dir.claim()?.ok_or_else(|| Error::said(format!("pod {:?} was taken by another run", dir.name)))?;
     }
@@ -193,29 +193,51 @@ pub fn delete(places: &Places, dir: &PodDir, grace_seconds: Option<u64>, wait: b
         None => {}
     }
     // Nobody looks after it: it has finished, or its supervisor died.
-    if dir.read()?.is_none() {
+    if left_over(places, dir)?.is_none() {
         return Ok(None);
     }
     let Some(_claim) = dir.claim()? else {
         return Err(Error::said(format!("pod {:?} is just being started or stopped; try again", dir.name)));
     };
-    if let Some(known) = dir.read()? {
-        clear_leftovers(places, dir, &known.pod)?;
+    if let Some(left) = left_over(places, dir)? {
+        clear_leftovers(places, dir, &left.uids)?;
     }
     Ok(Some(()))
 }
 
+/// What a pod that nobody looks after left.
+struct LeftOver {
+    /// None if it cannot be read any more.
+    pod: Option<Pod>,
+    uids: Vec<String>,
+}
+
+/// None: there is nothing. A pod whose object is damaged (the power failed) is told from others by the names of its logs.
+fn left_over(places: &Places, dir: &PodDir) -> Result<Option<LeftOver>> {
+    match dir.read() {
+        Ok(known) => Ok(known.map(|known| LeftOver { uids: known.pod.metadata.uid.iter().cloned().collect(), pod: Some(known.pod) })),
+        Err(_) => {
+            let prefix = format!("{}_{}_", dir.namespace, dir.name);
+            let names = std::fs::read_dir(places.log.join("pods")).into_iter().flatten().flatten().map(|entry| entry.file_name());
+            let uids = names.filter_map(|name| Some(name.to_str()?.strip_prefix(&prefix)?.to_owned())).collect();
+            Ok(Some(LeftOver { pod: None, uids }))
+        }
+    }
+}
+
 /// Removes what is left of a pod that nobody looks after: processes, cgroups, address, logs, directory.
-fn clear_leftovers(places: &Places, dir: &PodDir, pod: &Pod) -> Result<()> {
-    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+fn clear_leftovers(places: &Places, dir: &PodDir, uids: &[String]) -> Result<()> {
     let hierarchies = Hierarchies::detect()?;
-    let mut errors = cgroup::clear_pod(&hierarchies, &places.cgroup, uid, CGROUP_PATIENCE);
+    let mut errors = Vec::new();
+    for uid in uids {
+        errors.extend(cgroup::clear_pod(&hierarchies, &places.cgroup, uid, CGROUP_PATIENCE));
+        let logs = log::pod_dir(&places.log.join("pods"), &dir.namespace, &dir.name, uid)?;
+        errors.extend(file::remove_tree(&logs).err());
+    }
     errors.extend(cgroup::remove_base(&hierarchies, &places.cgroup).err());
     let network = Network::open(&places.run, places.pod_range.parse()?)?;
-    let alive = |name: &crate::network::PodName| name.uid != uid && PodDir::new(places, &name.namespace, &name.name).is_supervised();
+    let alive = |name: &crate::network::PodName| !uids.contains(&name.uid) && PodDir::new(places, &name.namespace, &name.name).is_supervised();
     errors.extend(network.reclaim(&alive).err());
-    let logs = log::pod_dir(&places.log.join("pods"), &dir.namespace, &dir.name, uid)?;
-    errors.extend(file::remove_tree(&logs).err());
     errors.extend(dir.remove().err());
     errors.into_iter().next().map_or(Ok(()), |first| Err(first.doing(format!("cleaning up what is left of pod {}", dir.name))))
 }

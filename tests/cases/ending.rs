@@ -96,6 +96,21 @@ pub const CASES: &[Case] = &[
         assert_eq!(world.moments("a Started").len(), 2);
         world.delete("p");
     }),
+    case("SUP-03", |world| {
+        // The power failed while the object was written: nothing is to be read, and all of it can be removed.
+        for finish in ["delete", "run"] {
+            world.apply(&Pod::new("p", "Always").app("a", &serve("0", 0)));
+            world.wait_ready("p");
+            kill_supervisor(world);
+            std::fs::write(world.root().join("lib/pods/default/p/pod.json"), "").expect("the pod's directory is there");
+            assert!(world.minipod(&["get", "pods"]).err.contains("pod.json is damaged"));
+            if finish == "run" {
+                world.apply(&Pod::new("p", "Always").app("a", &serve("0", 0)));
+                world.wait_ready("p");
+            }
+            world.delete("p");
+        }
+    }),
 ];
 
 /// The supervisor of pod `p`.
