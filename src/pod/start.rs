@@ -7,6 +7,7 @@
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
@@ -25,6 +26,7 @@ use crate::container::log;
 use crate::error::{Error, Result};
 use crate::image::Store;
 use crate::network::Network;
+use crate::sys::notify::Notify;
 use crate::sys::{file, process, socket};
 
 /// What the command line may say about how a pod is run.
@@ -181,28 +183,44 @@ fn take_streams(dir: &PodDir) -> Result<()> {
 
 /// Asks for a pod to be stopped and removed, and waits until it is, if `wait`. None: there is no such pod.
 pub fn delete(places: &Places, dir: &PodDir, grace_seconds: Option<u64>, wait: bool) -> Result<Option<()>> {
-    match control::ask(dir, &Request::Stop { grace_seconds })? {
-        Some((Reply::Refused { why }, ..)) => return Err(Error::said(why)),
-        Some((_, _, connection)) => {
-            // It closes when the supervisor has ended.
-            if wait {
-                while matches!(control::receive::<Reply>(&connection), Ok(Some(_))) {}
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match control::ask(dir, &Request::Stop { grace_seconds })? {
+            Some((Reply::Refused { why }, ..)) => return Err(Error::said(why)),
+            Some((_, _, connection)) => {
+                // It closes when the supervisor has ended.
+                while wait && matches!(control::receive::<Reply>(&connection), Ok(Some(_))) {}
+                return Ok(Some(()));
+            }
+            None => {}
+        }
+        // Nobody listens: it has finished, its supervisor died, or is on its way in or out.
+        if left_over(places, dir)?.is_none() {
+            return Ok(None);
+        }
+        if let Some(_claim) = dir.claim()? {
+            if let Some(left) = left_over(places, dir)? {
+                clear_leftovers(places, dir, &left.uids)?;
             }
             return Ok(Some(()));
         }
-        None => {}
+        if Instant::now() >= deadline {
+            return Err(Error::said(format!("pod {:?} is being started or stopped for more than {} s; try again", dir.name, PATIENCE.as_secs())));
+        }
+        wait_for_change(dir)?;
     }
-    // Nobody looks after it: it has finished, or its supervisor died.
-    if left_over(places, dir)?.is_none() {
-        return Ok(None);
+}
+
+/// How long a supervisor may be on its way in or out.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Waits until a socket comes or goes in a pod's directory; but a lock that is let go makes no event.
+fn wait_for_change(dir: &PodDir) -> Result<()> {
+    let notify = Notify::new()?;
+    match notify.watch_dir(dir.path()) {
+        Err(error) if error.is(libc::ENOENT) => Ok(()),
+        watched => watched.and_then(|()| notify.wait(Some(Duration::from_millis(20)))).map(drop),
     }
-    let Some(_claim) = dir.claim()? else {
-        return Err(Error::said(format!("pod {:?} is just being started or stopped; try again", dir.name)));
-    };
-    if let Some(left) = left_over(places, dir)? {
-        clear_leftovers(places, dir, &left.uids)?;
-    }
-    Ok(Some(()))
 }
 
 /// What a pod that nobody looks after left.
