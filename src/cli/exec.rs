@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use oci_spec::runtime::Spec;
 
 use super::get::Refusal;
+use super::streams::Feed;
 use super::{need_root, pods};
 use crate::container::launch::launch;
 use crate::container::plan::{self, Plan};
@@ -56,11 +57,12 @@ pub struct ExecArgs {
 }
 
 /// What the supervisor lends.
-struct Means {
-    spec: Spec,
-    main: OwnedFd,
-    cgroup: OwnedFd,
-    limits: Vec<OwnedFd>,
+pub struct Means {
+    pub spec: Spec,
+    /// A pidfd.
+    pub main: OwnedFd,
+    pub cgroup: OwnedFd,
+    pub limits: Vec<OwnedFd>,
 }
 
 pub fn exec(args: &ExecArgs, places: &Places) -> Result<u8> {
@@ -98,7 +100,8 @@ pub fn exec(args: &ExecArgs, places: &Places) -> Result<u8> {
     Ok(code as u8)
 }
 
-fn borrow(dir: &PodDir, container: &str) -> Result<Means> {
+/// Asks the supervisor for them.
+pub fn borrow(dir: &PodDir, container: &str) -> Result<Means> {
     let not_found = || Refusal::client(format!("Internal error occurred: unable to upgrade connection: container not found ({container:?})"));
     let Some((reply, descriptors, _)) = control::ask(dir, &Request::Exec { container: container.to_owned() })? else {
         return Err(not_found().into());
@@ -114,7 +117,7 @@ fn borrow(dir: &PodDir, container: &str) -> Result<Means> {
             Ok(Means { spec, main, cgroup, limits: descriptors.collect() })
         }
         Reply::Refused { why } => Err(Refusal::client(why).into()),
-        Reply::Done {} => Err(not_found().into()),
+        _ => Err(not_found().into()),
     }
 }
 
@@ -200,7 +203,7 @@ fn on_streams(plan: &Plan, means: &Means, with_stdin: bool) -> Result<i32, Unsta
     for (fd, token) in [(started.keeper.as_fd(), END), (signals.as_fd(), SIGNALS), (out.as_fd(), SCREEN), (err.as_fd(), COMPLAINTS)] {
         poll.add(fd, token)?;
     }
-    let mut feed = Feed::new(input.map(|(_, ours)| ours), &poll)?;
+    let mut feed = Feed::new(input.map(|(_, ours)| ours), KEYS, ROOM, &poll)?;
     let mut ended = None;
     loop {
         let ready = poll.wait(if ended.is_some() { Some(0) } else { None })?;
@@ -212,7 +215,7 @@ fn on_streams(plan: &Plan, means: &Means, with_stdin: bool) -> Result<i32, Unsta
             match token {
                 SCREEN => copy(&poll, &out, std::io::stdout())?,
                 COMPLAINTS => copy(&poll, &err, std::io::stderr())?,
-                KEYS | ROOM => feed.go_on(&poll)?,
+                KEYS | ROOM => drop(feed.go_on(&poll, Ok)?),
                 SIGNALS => {
                     // The command is in a session of its own: what is meant for it must be passed on.
                     while let Some(signal) = signals.next() {
@@ -236,68 +239,6 @@ fn copy(poll: &Poll, from: &OwnedFd, to: impl AsFd) -> Result<(), Error> {
         n => tty::write_all(to, &buffer[..n])?,
     }
     Ok(())
-}
-
-/// Our standard input on its way to the command, which may take it slowly: nothing is read before the last piece is gone.
-struct Feed {
-    pipe: Option<OwnedFd>,
-    piece: Vec<u8>,
-    /// A regular file is always ready, and epoll(7) does not take it.
-    always_ready: bool,
-}
-
-impl Feed {
-    fn new(pipe: Option<OwnedFd>, poll: &Poll) -> Result<Feed, Error> {
-        let mut feed = Feed { pipe, piece: Vec::new(), always_ready: false };
-        if let Some(pipe) = &feed.pipe {
-            process::set_nonblocking(pipe)?;
-            match poll.add(std::io::stdin(), KEYS) {
-                Err(error) if error.is(libc::EPERM) => {
-                    feed.always_ready = true;
-                    poll.add_writer(pipe, ROOM)?;
-                }
-                added => added?,
-            }
-        }
-        Ok(feed)
-    }
-
-    /// Reads a piece if there is none, writes what fits, and watches for what must come next.
-    fn go_on(&mut self, poll: &Poll) -> Result<(), Error> {
-        let Some(pipe) = &self.pipe else { return Ok(()) };
-        if self.piece.is_empty() {
-            let mut buffer = [0; 32 * 1024];
-            let n = tty::read(std::io::stdin(), &mut buffer)?;
-            if n == 0 {
-                return self.end(poll);
-            }
-            self.piece.extend_from_slice(&buffer[..n]);
-            if !self.always_ready {
-                poll.remove(std::io::stdin());
-                poll.add_writer(pipe, ROOM)?;
-            }
-        }
-        match tty::write(pipe, &self.piece) {
-            Ok(n) => drop(self.piece.drain(..n)),
-            Err(error) if error.is(libc::EAGAIN) => {}
-            // It reads no more: what it did not want is dropped.
-            Err(error) if error.is(libc::EPIPE) => return self.end(poll),
-            Err(error) => return Err(error),
-        }
-        if self.piece.is_empty() && !self.always_ready {
-            poll.remove(pipe);
-            poll.add(std::io::stdin(), KEYS)?;
-        }
-        Ok(())
-    }
-
-    fn end(&mut self, poll: &Poll) -> Result<(), Error> {
-        poll.remove(std::io::stdin());
-        if let Some(pipe) = self.pipe.take() {
-            poll.remove(&pipe);
-        }
-        Ok(())
-    }
 }
 
 /// A terminal of the container; ours is raw while it lasts.

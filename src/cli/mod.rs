@@ -11,6 +11,7 @@
 //! | 125 | `run`: minipod itself could not run the pod: manifest, image, machine |
 //! | 126, 127 | `exec`: the command cannot be executed, is not there |
 
+pub mod attach;
 pub mod delete;
 pub mod describe;
 pub mod duration;
@@ -22,6 +23,7 @@ pub mod image;
 pub mod logs;
 mod pods;
 pub mod run;
+mod streams;
 pub mod table;
 pub mod why;
 
@@ -70,6 +72,7 @@ enum Verb {
     Describe(describe::DescribeArgs),
     Logs(logs::LogsArgs),
     Exec(exec::ExecArgs),
+    Attach(attach::AttachArgs),
     Delete(delete::DeleteArgs),
     Explain(explain::ExplainArgs),
     Image(image::ImageArgs),
@@ -95,6 +98,7 @@ pub fn main() -> u8 {
         Verb::Describe(args) => pods::describe(&args, &places),
         Verb::Logs(args) => pods::logs(&args, &places),
         Verb::Exec(args) => exec::exec(&args, &places),
+        Verb::Attach(args) => attach::attach(&args, &places),
         Verb::Delete(args) => delete::delete(&args, &places),
         Verb::Explain(args) => explain::explain(&args, &places),
         Verb::Image(args) => pods::image(&args, &places),

@@ -4,6 +4,11 @@
 //! {"stop": {"graceSeconds": 5}}    ▶  {"done": {}}      then the connection stays open until the supervisor has ended
 //! {"exec": {"container": "web"}}   ▶  {"running": {}}   + pidfd of its main process, its cgroup, its spec, its v1 cgroups' procs
 //!                                  ▶  {"refused": {"why": "container not found (\"web\")"}}
+//! {"attach": {"container": "web", "stdin": true}}
+//!                                  ▶  {"attached": {"tty": false, "stdin": true}}  + pipes of its stdout and stderr, its stdin
+//!                                     (of a terminal: one pipe, and the terminal); as long as the connection is open
+//! {"endInput": {}}                 ▶  {"done": {}}      who is attached has nothing more to say (stdinOnce)
+//! {"network": {}}                  ▶  {"network": {}}   + pidfd of the pause, whose network namespace is the pod's
 //! ```
 //!
 //! Only root may ask: what `exec` gives is as much as being in the container.
@@ -28,6 +33,12 @@ pub enum Request {
     Stop { grace_seconds: Option<u64> },
     /// The means to run a further process in a running container.
     Exec { container: String },
+    /// What the main process of a container writes from now on, and with `stdin` the way to its input.
+    Attach { container: String, stdin: bool },
+    /// The input of whoever is attached has ended, though it goes on listening.
+    EndInput {},
+    /// The way into the pod's network.
+    Network {},
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +47,12 @@ pub enum Reply {
     Done {},
     /// What it takes comes as descriptors with the message. The container's OCI runtime spec is a file in memory, of any length.
     Running {},
+    /// Whether the container has a terminal, and whether its input is lent. A later `Refused` says why the streams end early.
+    Attached {
+        tty: bool,
+        stdin: bool,
+    },
+    Network {},
     Refused {
         why: String,
     },
@@ -86,6 +103,9 @@ mod tests {
         for (request, text) in [
             (Request::Stop { grace_seconds: Some(5) }, r#"{"stop":{"graceSeconds":5}}"#),
             (Request::Exec { container: "web".into() }, r#"{"exec":{"container":"web"}}"#),
+            (Request::Attach { container: "web".into(), stdin: true }, r#"{"attach":{"container":"web","stdin":true}}"#),
+            (Request::EndInput {}, r#"{"endInput":{}}"#),
+            (Request::Network {}, r#"{"network":{}}"#),
         ] {
             assert_eq!(serde_json::to_string(&request).unwrap(), text);
             assert_eq!(serde_json::from_str::<Request>(text).unwrap(), request);

@@ -10,6 +10,7 @@ use super::compose::{self, Whole};
 use super::dir::make_dirs;
 use super::ground::{CGROUP_PATIENCE, Ground, pod_spec};
 use super::sandbox::{Sandbox, hostname};
+use super::supervisor::attached::Attached;
 use crate::cgroup::{self, Cgroup, Unenforced};
 use crate::container::launch::launch;
 use crate::container::log::{self, LogFile, Records, Stream};
@@ -37,8 +38,10 @@ pub struct Instance {
     directory: PathBuf,
     /// As long as it is open, nobody removes the image's layers.
     _image: OwnedFd,
-    /// As long as it is open, the program's standard input has not ended.
-    _stdin: Option<OwnedFd>,
+    /// As long as it is open, the program's standard input has not ended. A terminal is its own input.
+    pub stdin: Option<OwnedFd>,
+    /// Who listens beside the log.
+    pub attached: Vec<Attached>,
 }
 
 /// What a container writes, while it does.
@@ -107,7 +110,7 @@ pub fn start(home: &Home<'_>, container: &Container, attempt: u32) -> Result<(In
     match launch_in(home, container, &image, &directory, &own_cgroup) {
         Ok((Launched { child, outputs, stdin }, spec)) => {
             let stop_signal = image.stop_signal.as_deref().and_then(process::signal_number).unwrap_or(libc::SIGTERM);
-            Ok((Instance { child, cgroup: own_cgroup, outputs, log, log_path, stop_signal, spec, directory, _image: hold, _stdin: stdin }, ids, unenforced))
+            Ok((Instance { child, cgroup: own_cgroup, outputs, log, log_path, stop_signal, spec, directory, _image: hold, stdin, attached: Vec::new() }, ids, unenforced))
         }
         Err(error) => {
             own_cgroup.remove(CGROUP_PATIENCE);
@@ -204,10 +207,15 @@ impl Instance {
                 self.outputs.remove(at);
                 self.log.end(stream, now).map(|()| false)
             }
-            Ok(n) => self.log.take(stream, &buffer[..n], now).map(|()| true),
+            Ok(n) => self.take(stream, &buffer[..n], now).map(|()| true),
             Err(error) if error.is(libc::EAGAIN) => Ok(true),
             Err(error) => Err(error),
         }
+    }
+
+    fn take(&mut self, stream: Stream, bytes: &[u8], now: Timestamp) -> Result<()> {
+        self.attached.iter_mut().for_each(|listener| listener.give(stream, bytes));
+        self.log.take(stream, bytes, now)
     }
 
     /// The main process has ended: ends whatever is left of the container, logs the rest of its output, and tells its end in
@@ -239,7 +247,7 @@ impl Instance {
             while taken < LARGEST_PIPE
                 && let Ok(n @ 1..) = tty::read(&output, &mut buffer)
             {
-                self.log.take(stream, &buffer[..n], now)?;
+                self.take(stream, &buffer[..n], now)?;
                 taken += n;
             }
             self.log.end(stream, now)?;

@@ -10,6 +10,7 @@
 //! What to do is decided by `lifecycle`, which is pure; here it is done, and what happens is told back. Nothing here remembers a
 //! "current step": the facts are the state. Who asks is heard in `clients`, what is told stands in `told`.
 
+pub(super) mod attached;
 mod clients;
 mod told;
 
@@ -42,6 +43,8 @@ enum Source {
     Client(usize),
     Exit(C),
     Output(C, Stream),
+    /// Somebody who is attached to the container and was behind reads again.
+    Room(C),
 }
 
 /// Where others find the supervisor.
@@ -262,7 +265,7 @@ impl Supervisor {
     /// Waits until something happens or `wake` is reached, and observes it.
     fn wait(&mut self, wake: Option<u64>) {
         let dns = self.sandbox.as_ref().and_then(|sandbox| sandbox.dns.as_ref()).and_then(|dns| dns.deadline());
-        let until = [wake, dns].into_iter().flatten().min();
+        let until = [wake, dns, self.patience()].into_iter().flatten().min();
         if until.is_none_or(|until| until > now().mono + TRIM_AFTER) {
             self.trim();
         }
@@ -273,6 +276,7 @@ impl Supervisor {
             Err(error) => self.complain_of(Some(error)),
         }
         self.serve_dns();
+        self.leave_late();
     }
 
     /// Before a long wait nothing of what starting needed is kept in memory.
@@ -292,12 +296,8 @@ impl Supervisor {
             Source::Pause => self.observe(Event::SandboxDied),
             Source::Dns => {}
             Source::Exit(c) => self.reap(c),
-            Source::Output(c, stream) => {
-                if let Some(instance) = &mut self.instances[c.0] {
-                    let pumped = instance.pump(stream, Timestamp::now());
-                    self.complain_of(pumped.err());
-                }
-            }
+            Source::Output(c, stream) => self.pump(c, stream),
+            Source::Room(c) => self.make_room(c),
         }
         if source == Source::Pause
             && let Some(sandbox) = &self.sandbox
@@ -397,6 +397,7 @@ impl Source {
             Source::Exit(c) => (5, c.0),
             Source::Output(c, Stream::Stdout) => (6, c.0),
             Source::Output(c, Stream::Stderr) => (7, c.0),
+            Source::Room(c) => (8, c.0),
         };
         kind << 32 | number as u64
     }
@@ -412,6 +413,7 @@ impl Source {
             5 => Source::Exit(C(number)),
             6 => Source::Output(C(number), Stream::Stdout),
             7 => Source::Output(C(number), Stream::Stderr),
+            8 => Source::Room(C(number)),
             _ => return None,
         })
     }

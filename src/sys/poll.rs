@@ -34,6 +34,24 @@ impl Poll {
             .map_err(|errno| Error::call("epoll_ctl", token, errno.raw_os_error()))
     }
 
+    /// Watches a descriptor for what is wanted of it now, whatever it was watched for before. Wanted for nothing it leaves the set: a
+    /// hang-up, which is told even to those who want nothing, would otherwise be told again and again.
+    pub fn want(&self, fd: impl AsFd, token: u64, read: bool, write: bool) -> Result<()> {
+        let mut flags = epoll::EventFlags::empty();
+        flags.set(epoll::EventFlags::IN, read);
+        flags.set(epoll::EventFlags::OUT, write);
+        if flags.is_empty() {
+            self.remove(fd);
+            return Ok(());
+        }
+        let data = epoll::EventData::new_u64(token);
+        match epoll::modify(&self.epoll, fd.as_fd(), data, flags) {
+            Err(rustix::io::Errno::NOENT) => epoll::add(&self.epoll, fd, data, flags),
+            done => done,
+        }
+        .map_err(|errno| Error::call("epoll_ctl", token, errno.raw_os_error()))
+    }
+
     /// Stops watching. A descriptor whose copies live elsewhere (in a child) must be taken out by hand before it is closed.
     pub fn remove(&self, fd: impl AsFd) {
         // ENOENT: it was not in the set, which is what we want.

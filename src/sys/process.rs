@@ -379,6 +379,11 @@ pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|errno| Error::call("pipe2", "", errno.raw_os_error()))
 }
 
+/// Gives a pipe room for so many bytes, if it may have them (fs.pipe-max-size, fs.pipe-user-pages-soft): else it keeps what it has.
+pub fn widen_pipe(fd: impl AsFd, bytes: usize) {
+    let _ = rustix::pipe::fcntl_setpipe_size(fd, bytes);
+}
+
 /// Makes a descriptor's reads return at once.
 pub fn set_nonblocking(fd: impl AsFd) -> Result<()> {
     let flags = rustix::fs::fcntl_getfl(&fd).map_err(|errno| Error::call("fcntl", "", errno.raw_os_error()))?;

@@ -45,9 +45,9 @@ pub fn connect(dir: impl AsFd, name: &str) -> Result<OwnedFd> {
     Ok(socket)
 }
 
-/// The next caller, if one waits.
+/// The next caller, if one waits. Neither hearing it nor answering it blocks: one that does not read its answers gets EAGAIN.
 pub fn accept(listener: impl AsFd) -> Result<Option<OwnedFd>> {
-    match socket::accept4(listener.as_fd().as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
+    match socket::accept4(listener.as_fd().as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK) {
         // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
         Ok(fd) => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
         Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::ECONNABORTED | nix::errno::Errno::EINTR) => Ok(None),

@@ -50,12 +50,19 @@ impl Supervisor {
                 control::send(&client, &Reply::Done {}, &[])
             }
             Ok(Some((Request::Exec { container }, _))) => self.lend(&client, &container),
-            Ok(None) => return,
+            Ok(Some((Request::Attach { container, stdin }, _))) => self.attach(number, &client, &container, stdin),
+            Ok(Some((Request::EndInput {}, _))) => {
+                self.end_input(number);
+                control::send(&client, &Reply::Done {}, &[])
+            }
+            Ok(Some((Request::Network {}, _))) => self.lend_network(&client),
+            Ok(None) => return self.detach(number),
             Err(error) => control::send(&client, &Reply::Refused { why: error.to_string() }, &[]),
         };
         // A client that has gone meanwhile gets no answer, and its place is free again.
-        if answered.is_ok() {
-            self.clients[number] = Some(client);
+        match answered {
+            Ok(()) => self.clients[number] = Some(client),
+            Err(_) => self.detach(number),
         }
     }
 
@@ -85,5 +92,13 @@ impl Supervisor {
         let own = [instance.child.as_fd(), instance.cgroup.dir(), instance.spec.as_fd()];
         let descriptors: Vec<_> = own.into_iter().chain(limits.iter().map(AsFd::as_fd)).collect();
         control::send(client, &Reply::Running {}, &descriptors)
+    }
+
+    /// Gives a client the way into the pod's network namespace: the pause, which ends with it.
+    fn lend_network(&self, client: &OwnedFd) -> Result<()> {
+        match &self.sandbox {
+            Some(sandbox) => control::send(client, &Reply::Network {}, &[sandbox.pause.as_fd()]),
+            None => control::send(client, &Reply::Refused { why: "the pod has no network now".into() }, &[]),
+        }
     }
 }
