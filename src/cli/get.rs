@@ -15,8 +15,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use serde_json::{Value, json};
@@ -24,6 +25,7 @@ use serde_json::{Value, json};
 pub use self::row::{Row, row};
 pub use self::selector::Selector;
 use super::events;
+use super::jsonpath::JsonPath;
 use super::table::{Columns, cell};
 use crate::error::{Error, Result};
 
@@ -34,6 +36,7 @@ Examples:
   minipod get pods                          all pods of the namespace \"default\"
   minipod get pods web db                   two of them
   minipod get pod/web -o yaml               one pod, with its status, as Kubernetes would give it
+  minipod get pod web -o jsonpath='{.status.podIP}'
   minipod get pods -A -o wide               pods of all namespaces, with address and node
   minipod get pods -l 'app=web,tier in (front,back)'
   minipod get pods -w                       a line for each change, until interrupted
@@ -44,7 +47,7 @@ pub struct GetArgs {
     /// What to list, then the names of pods to list alone: `pods [NAME...]`, `pod/NAME...`, or `events`
     #[arg(value_name = "pods|events", required = true)]
     pub what: Vec<String>,
-    /// How to print: a table by default
+    /// How to print: a table by default; wide (with address and node), json, yaml, name, or jsonpath='{TEMPLATE}'
     #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<Format>,
     /// Print the table, then a line for each change, until interrupted
@@ -70,16 +73,33 @@ pub struct GetArgs {
 }
 
 /// What `-o` may say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Format {
-    /// The table with address, node and readiness gates
+    /// The table with address, node and readiness gates.
     Wide,
-    /// The object, or a List of them
+    /// The object, or a List of them.
     Json,
-    /// The same in YAML
+    /// The same in YAML.
     Yaml,
-    /// Only pod/NAME
+    /// Only pod/NAME.
     Name,
+    /// What a template takes out of the object, or of the List.
+    JsonPath(JsonPath),
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Format, String> {
+        match (text, text.strip_prefix("jsonpath=")) {
+            ("wide", _) => Ok(Format::Wide),
+            ("json", _) => Ok(Format::Json),
+            ("yaml", _) => Ok(Format::Yaml),
+            ("name", _) => Ok(Format::Name),
+            (_, Some(template)) => JsonPath::parse(template).map(Format::JsonPath).map_err(|error| format!("error parsing jsonpath {template}, {error}")),
+            _ => Err("allowed formats are: json, jsonpath='{TEMPLATE}', name, wide, yaml".into()),
+        }
+    }
 }
 
 /// What is listed.
@@ -228,10 +248,11 @@ impl GetArgs {
         let missing_code = u8::from(!missing.is_empty());
         let stderr: String = missing.iter().map(|name| format!("{}\n", Refusal::not_found(name))).collect();
         let one = names.len() == 1;
-        let stdout = match self.output {
+        let stdout = match &self.output {
             _ if pods.is_empty() && !missing.is_empty() => String::new(),
             Some(Format::Json) => to_json(&document(&pods, one)),
             Some(Format::Yaml) => to_yaml(&document(&pods, one)),
+            Some(Format::JsonPath(template)) => template.print(&document(&pods, one)),
             None | Some(Format::Wide | Format::Name) if pods.is_empty() => {
                 return Ok(Answer { stdout: String::new(), stderr: nothing_found((!self.all_namespaces).then(|| self.namespace())), code: 0 });
             }
@@ -252,9 +273,10 @@ impl GetArgs {
     /// Answers `get events`, for the events of all pods that were read.
     pub fn events(&self, events: &[Event], now: Timestamp) -> std::result::Result<Answer, Refusal> {
         let meant = self.select_events(events)?;
-        let stdout = match self.output {
+        let stdout = match &self.output {
             Some(Format::Json) => to_json(&list(meant.into_iter().map(object))),
             Some(Format::Yaml) => to_yaml(&list(meant.into_iter().map(object))),
+            Some(Format::JsonPath(template)) => template.print(&list(meant.into_iter().map(object))),
             _ if meant.is_empty() => return Ok(Answer { stderr: nothing_found((!self.all_namespaces).then(|| self.namespace())), ..Answer::default() }),
             Some(Format::Name) => meant.iter().map(|event| format!("event/{}\n", event.metadata.name.as_deref().unwrap_or_default())).collect(),
             None | Some(Format::Wide) => Watch::new(self).print_events(&meant, now),

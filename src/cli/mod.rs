@@ -5,6 +5,7 @@
 //! | 0 | done; for `run`: the app ended with 0 |
 //! | 1 | the thing asked for could not be done (kubectl's code for all of that) |
 //! | 2 | the words make no sense |
+//! | 3 | `wait`: what is waited for can no longer come true |
 //! | n | `run`, `exec`: the code of the app (128 + signal if it was killed), or of the command |
 //! | 120 | `run`: an init container failed |
 //! | 124 | `run`: activeDeadlineSeconds was over |
@@ -20,11 +21,13 @@ pub mod exec;
 pub mod explain;
 pub mod get;
 pub mod image;
+pub mod jsonpath;
 pub mod logs;
 mod pods;
 pub mod run;
 mod streams;
 pub mod table;
+pub mod wait;
 pub mod why;
 
 use std::io::Write;
@@ -73,6 +76,7 @@ enum Verb {
     Logs(logs::LogsArgs),
     Exec(exec::ExecArgs),
     Attach(attach::AttachArgs),
+    Wait(wait::WaitArgs),
     Delete(delete::DeleteArgs),
     Explain(explain::ExplainArgs),
     Image(image::ImageArgs),
@@ -99,6 +103,7 @@ pub fn main() -> u8 {
         Verb::Logs(args) => pods::logs(&args, &places),
         Verb::Exec(args) => exec::exec(&args, &places),
         Verb::Attach(args) => attach::attach(&args, &places),
+        Verb::Wait(args) => wait::wait(&args, &places),
         Verb::Delete(args) => delete::delete(&args, &places),
         Verb::Explain(args) => explain::explain(&args, &places),
         Verb::Image(args) => pods::image(&args, &places),
