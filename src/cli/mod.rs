@@ -24,6 +24,7 @@ pub mod image;
 pub mod jsonpath;
 pub mod logs;
 mod pods;
+pub mod port_forward;
 pub mod run;
 mod streams;
 pub mod table;
@@ -76,6 +77,7 @@ enum Verb {
     Logs(logs::LogsArgs),
     Exec(exec::ExecArgs),
     Attach(attach::AttachArgs),
+    PortForward(port_forward::PortForwardArgs),
     Wait(wait::WaitArgs),
     Delete(delete::DeleteArgs),
     Explain(explain::ExplainArgs),
@@ -103,6 +105,7 @@ pub fn main() -> u8 {
         Verb::Logs(args) => pods::logs(&args, &places),
         Verb::Exec(args) => exec::exec(&args, &places),
         Verb::Attach(args) => attach::attach(&args, &places),
+        Verb::PortForward(args) => port_forward::port_forward(&args, &places),
         Verb::Wait(args) => wait::wait(&args, &places),
         Verb::Delete(args) => delete::delete(&args, &places),
         Verb::Explain(args) => explain::explain(&args, &places),
