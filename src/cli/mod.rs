@@ -13,6 +13,7 @@
 //! | 126, 127 | `exec`: the command cannot be executed, is not there |
 
 pub mod attach;
+pub mod cp;
 pub mod delete;
 pub mod describe;
 pub mod duration;
@@ -77,6 +78,7 @@ enum Verb {
     Logs(logs::LogsArgs),
     Exec(exec::ExecArgs),
     Attach(attach::AttachArgs),
+    Cp(cp::CpArgs),
     PortForward(port_forward::PortForwardArgs),
     Wait(wait::WaitArgs),
     Delete(delete::DeleteArgs),
@@ -89,7 +91,7 @@ pub fn main() -> u8 {
     let cli = Cli::parse();
     let places = Places::new(cli.root.as_deref(), cli.cgroup, cli.pod_range);
     let default_code = if matches!(cli.verb, Verb::Run(_)) { run::OWN_FAILURE } else { 1 };
-    let joins_containers = matches!(cli.verb, Verb::Run(_) | Verb::Apply(_) | Verb::Exec(_));
+    let joins_containers = matches!(cli.verb, Verb::Run(_) | Verb::Apply(_) | Verb::Exec(_) | Verb::Cp(_));
     if joins_containers
         && user::is_root()
         && let Err(error) = process::start_from_read_only_view()
@@ -105,6 +107,7 @@ pub fn main() -> u8 {
         Verb::Logs(args) => pods::logs(&args, &places),
         Verb::Exec(args) => exec::exec(&args, &places),
         Verb::Attach(args) => attach::attach(&args, &places),
+        Verb::Cp(args) => cp::cp(&args, &places),
         Verb::PortForward(args) => port_forward::port_forward(&args, &places),
         Verb::Wait(args) => wait::wait(&args, &places),
         Verb::Delete(args) => delete::delete(&args, &places),

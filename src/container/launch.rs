@@ -22,12 +22,18 @@ use crate::sys::tty;
 
 /// Starts the plan's process, born in `cgroup`. The error names the step that failed; its reason is the step's.
 pub fn launch(plan: &Plan, hands: &Hands<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<Child> {
+    // A plan ends in an exec, after which there is nothing of ours.
+    launch_visit(plan, hands, cgroup, || 127)
+}
+
+/// The same for a plan that executes nothing: the child then does `work` with its three streams, and ends with its code.
+pub fn launch_visit(plan: &Plan, hands: &Hands<'_>, cgroup: Option<BorrowedFd<'_>>, work: impl FnOnce() -> i32) -> Result<Child> {
     let (answer, report) = process::pipe()?;
     let _home = match (plan.joins_pid_namespace, hands.holder) {
         (true, Some(holder)) => Some(PidNamespaceVisit::to(holder)?),
         _ => None,
     };
-    let child = process::clone(plan.namespaces, cgroup, || walk(plan, hands, report.as_fd()))?;
+    let child = process::clone(plan.namespaces, cgroup, || walk(plan, hands, report.as_fd(), work))?;
     drop(report);
     let mut message = [0; 8];
     if tty::read(&answer, &mut message)? == 0 {
@@ -38,7 +44,7 @@ pub fn launch(plan: &Plan, hands: &Hands<'_>, cgroup: Option<BorrowedFd<'_>>) ->
 }
 
 /// The child's part: never returns to the caller.
-fn walk(plan: &Plan, hands: &Hands<'_>, report: BorrowedFd<'_>) -> Result<Infallible> {
+fn walk(plan: &Plan, hands: &Hands<'_>, report: BorrowedFd<'_>, work: impl FnOnce() -> i32) -> Result<Infallible> {
     let mut walk = Walk::new(hands, report);
     let mut number = 0;
     let result = process::reset_signals().and_then(|()| {
@@ -49,8 +55,11 @@ fn walk(plan: &Plan, hands: &Hands<'_>, report: BorrowedFd<'_>) -> Result<Infall
     });
     if let Err(error) = result {
         let _ = tty::write_all(report, &Message::of(number, &error).to_bytes());
+        process::exit_now(127)
     }
-    process::exit_now(127)
+    // The pipe as well: its end of file tells the parent that all steps are done.
+    process::close_others(3, &[]);
+    process::exit_now(work())
 }
 
 /// What the child says when a step fails.

@@ -91,6 +91,18 @@ pub fn compile_exec(process: &Process, limited: bool) -> Result<Plan> {
     Ok(Plan { namespaces: Namespaces::empty(), joins_pid_namespace: false, steps })
 }
 
+/// The plan of a visit: a child of ours that does its work with a container's files and rights, and executes nothing
+/// ([`super::launch::launch_visit`]). It joins the mount namespace alone: nobody in there can see its process, let alone trace or signal it.
+pub fn compile_visit(process: &Process, limited: bool) -> Plan {
+    let mut steps = vec![Step::Hide, Step::NewSession];
+    if limited {
+        steps.push(Step::EnterLimits);
+    }
+    steps.extend([Step::Join(Namespaces::MOUNT), Step::Streams]);
+    steps.extend(rights(process));
+    Plan { namespaces: Namespaces::empty(), joins_pid_namespace: false, steps }
+}
+
 /// What is ours is closed; the working directory; then rights are given up: the same for a main process and an exec.
 fn rights(process: &Process) -> Vec<Step> {
     let names = |set: &Option<oci_spec::runtime::Capabilities>| {

@@ -16,7 +16,7 @@
 mod archive;
 pub mod digest;
 mod document;
-mod entries;
+pub mod entries;
 mod import;
 mod layer;
 pub mod reference;

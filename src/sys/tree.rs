@@ -69,6 +69,11 @@ pub fn remove(dir: impl AsFd, name: &OsStr) -> Result<()> {
     }
 }
 
+/// Removes a name that is no directory; EISDIR if it is one.
+pub fn unlink(dir: impl AsFd, name: &OsStr) -> Result<()> {
+    fs::unlinkat(dir, name, AtFlags::empty()).map_err(failed("unlinkat", name))
+}
+
 /// chown clears setuid bits and security.capability: it comes before both.
 pub fn set_owner(dir: impl AsFd, name: &OsStr, uid: u32, gid: u32) -> Result<()> {
     let (uid, gid) = (fs::Uid::from_raw(uid), fs::Gid::from_raw(gid));
