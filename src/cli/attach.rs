@@ -76,7 +76,11 @@ pub fn attach(args: &AttachArgs, places: &Places) -> Result<u8> {
         return Err(Refusal::client(format!("cannot attach a container in a completed pod; current phase is {phase}")).into());
     }
     let (container, note) = super::logs::choose(&pod, args.container.as_deref())?;
-    let note_well = |text: &str| if !args.quiet { eprintln!("{text}") };
+    let note_well = |text: &str| {
+        if !args.quiet {
+            eprintln!("{text}")
+        }
+    };
     if !args.quiet {
         eprint!("{note}");
     }
@@ -157,59 +161,15 @@ impl Session {
         if on_terminal {
             self.redraw()?;
         }
-        let Session { connection, outputs, terminal, input } = self;
-        let mut poll = Poll::new()?;
-        poll.add(&connection, CONNECTION)?;
+        let poll = Poll::new()?;
+        poll.add(&self.connection, CONNECTION)?;
         poll.add(&signals, SIGNALS)?;
-        (OUTPUTS..).zip(&outputs).try_for_each(|(token, output)| poll.add(output, token))?;
-        let mut feed = Feed::new(input, KEYS, ROOM, &poll)?;
-        let (mut keys, mut open, mut refused) = (DetachKeys::default(), outputs.len(), None);
-        while open > 0 {
-            for token in poll.wait(None)? {
-                match token {
-                    CONNECTION => match control::receive::<Reply>(&connection)? {
-                        Some((Reply::Refused { why }, _)) => refused = Some(why),
-                        Some(_) => {}
-                        None => poll.remove(&connection),
-                    },
-                    SIGNALS => {
-                        while let Some(signal) = signals.next() {
-                            match (signal, &terminal) {
-                                (libc::SIGWINCH, Some(terminal)) if on_terminal => tty::set_size(terminal, tty::size(&stdin)?)?,
-                                (libc::SIGWINCH, _) => {}
-                                (signal, _) => return Ok(128 + signal as u8),
-                            }
-                        }
-                    }
-                    KEYS | ROOM => {
-                        let mut left = false;
-                        let fed = feed.go_on(&poll, |typed| match on_terminal {
-                            true => {
-                                let (passed, detach) = keys.scan(&typed);
-                                left = detach;
-                                Ok(passed)
-                            }
-                            false => Ok(typed),
-                        })?;
-                        if left {
-                            return Ok(0);
-                        }
-                        if fed == Fed::End {
-                            // A supervisor that is gone closes the outputs as well.
-                            let _ = control::send(&connection, &Request::EndInput {}, &[]);
-                        }
-                    }
-                    output => {
-                        let at = (output - OUTPUTS) as usize;
-                        open -= usize::from(show(&poll, &outputs[at], at)?);
-                    }
-                }
-            }
-        }
-        match refused {
-            Some(why) => Err(Refusal::client(why).into()),
-            None => Ok(0),
-        }
+        (OUTPUTS..).zip(&self.outputs).try_for_each(|(token, output)| poll.add(output, token))?;
+        let Session { connection, outputs, terminal, input } = self;
+        let feed = Feed::new(input, KEYS, ROOM, &poll)?;
+        let keys = on_terminal.then(DetachKeys::default);
+        let open = outputs.len();
+        Talk { connection, outputs, terminal: terminal.filter(|_| on_terminal), poll, signals, feed, keys, open, refused: None }.hold()
     }
 
     /// As kubectl: another size and back makes the program on the terminal draw its screen again.
@@ -220,15 +180,88 @@ impl Session {
     }
 }
 
-/// One turn of an output, the second of which is stderr; true at its end.
-fn show(poll: &Poll, output: &OwnedFd, at: usize) -> Result<bool, Error> {
-    let mut buffer = [0; 32 * 1024];
-    match tty::read(output, &mut buffer)? {
-        0 => {
-            poll.remove(output);
-            Ok(true)
+/// A session under way.
+struct Talk {
+    connection: OwnedFd,
+    outputs: Vec<OwnedFd>,
+    /// The container's, if ours follows its size.
+    terminal: Option<OwnedFd>,
+    poll: Poll,
+    signals: Signals,
+    feed: Feed,
+    /// On a terminal there are keys to leave it.
+    keys: Option<DetachKeys>,
+    /// How many outputs have not ended.
+    open: usize,
+    /// Why the supervisor ended the session.
+    refused: Option<String>,
+}
+
+impl Talk {
+    fn hold(mut self) -> Result<u8> {
+        while self.open > 0 {
+            for token in self.poll.wait(None)? {
+                let left = match token {
+                    CONNECTION => self.hear_supervisor()?,
+                    SIGNALS => self.heed_signals()?,
+                    KEYS | ROOM => self.pass_input()?,
+                    output => self.show((output - OUTPUTS) as usize)?,
+                };
+                if let Some(code) = left {
+                    return Ok(code);
+                }
+            }
         }
-        n if at == 0 => tty::write_all(std::io::stdout(), &buffer[..n]).map(|()| false),
-        n => tty::write_all(std::io::stderr(), &buffer[..n]).map(|()| false),
+        self.refused.map_or(Ok(0), |why| Err(Refusal::client(why).into()))
+    }
+
+    fn hear_supervisor(&mut self) -> Result<Option<u8>, Error> {
+        match control::receive::<Reply>(&self.connection)? {
+            Some((Reply::Refused { why }, _)) => self.refused = Some(why),
+            Some(_) => {}
+            // The outputs end with it.
+            None => self.poll.remove(&self.connection),
+        }
+        Ok(None)
+    }
+
+    fn heed_signals(&mut self) -> Result<Option<u8>, Error> {
+        while let Some(signal) = self.signals.next() {
+            match (signal, &self.terminal) {
+                (libc::SIGWINCH, Some(terminal)) => tty::set_size(terminal, tty::size(std::io::stdin())?)?,
+                (libc::SIGWINCH, None) => {}
+                (signal, _) => return Ok(Some(128 + signal as u8)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn pass_input(&mut self) -> Result<Option<u8>, Error> {
+        let (keys, mut left) = (&mut self.keys, false);
+        let fed = self.feed.go_on(&self.poll, |typed| {
+            let Some(keys) = keys else { return typed };
+            let (passed, detach) = keys.scan(&typed);
+            left = detach;
+            passed
+        })?;
+        if fed == Fed::End {
+            // A supervisor that is gone closes the outputs as well.
+            let _ = control::send(&self.connection, &Request::EndInput {}, &[]);
+        }
+        Ok(left.then_some(0))
+    }
+
+    /// One turn of an output, the second of which is stderr.
+    fn show(&mut self, at: usize) -> Result<Option<u8>, Error> {
+        let mut buffer = [0; 32 * 1024];
+        match tty::read(&self.outputs[at], &mut buffer)? {
+            0 => {
+                self.poll.remove(&self.outputs[at]);
+                self.open -= 1;
+            }
+            n if at == 0 => tty::write_all(std::io::stdout(), &buffer[..n])?,
+            n => tty::write_all(std::io::stderr(), &buffer[..n])?,
+        }
+        Ok(None)
     }
 }

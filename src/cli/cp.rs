@@ -248,7 +248,8 @@ mod tests {
 
     #[test]
     fn a_word_with_a_colon_is_in_a_pod_unless_it_begins_as_a_path() {
-        let remote = |namespace: Option<&str>, pod: &str, path: &str| Spec::Remote { namespace: namespace.map(str::to_owned), pod: pod.into(), path: path.into() };
+        let remote =
+            |namespace: Option<&str>, pod: &str, path: &str| Spec::Remote { namespace: namespace.map(str::to_owned), pod: pod.into(), path: path.into() };
         for (word, spec) in [
             ("web:/etc/hosts", remote(None, "web", "/etc/hosts")),
             ("team/web:a:b", remote(Some("team"), "web", "a:b")),
@@ -266,7 +267,9 @@ mod tests {
 
     #[test]
     fn a_dot_at_the_end_means_what_is_inside() {
-        for (source, name) in [("dir", Some("dir")), ("a/dir/", Some("dir")), ("file.txt", Some("file.txt")), ("dir/.", None), (".", None), ("..", None), ("/", None)] {
+        for (source, name) in
+            [("dir", Some("dir")), ("a/dir/", Some("dir")), ("file.txt", Some("file.txt")), ("dir/.", None), (".", None), ("..", None), ("/", None)]
+        {
             assert_eq!(base(Path::new(source)).as_deref(), name.map(std::ffi::OsStr::new), "{source}");
         }
     }

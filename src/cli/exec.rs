@@ -215,7 +215,7 @@ fn on_streams(plan: &Plan, means: &Means, with_stdin: bool) -> Result<i32, Unsta
             match token {
                 SCREEN => copy(&poll, &out, std::io::stdout())?,
                 COMPLAINTS => copy(&poll, &err, std::io::stderr())?,
-                KEYS | ROOM => drop(feed.go_on(&poll, Ok)?),
+                KEYS | ROOM => drop(feed.go_on(&poll, |piece| piece)?),
                 SIGNALS => {
                     // The command is in a session of its own: what is meant for it must be passed on.
                     while let Some(signal) = signals.next() {

@@ -43,7 +43,7 @@ impl Feed {
     }
 
     /// Reads a piece if there is none, writes what fits, and watches for what must come next. `pass` says what of a piece goes on.
-    pub fn go_on(&mut self, poll: &Poll, pass: impl FnOnce(Vec<u8>) -> Result<Vec<u8>, Error>) -> Result<Fed, Error> {
+    pub fn go_on(&mut self, poll: &Poll, pass: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Result<Fed, Error> {
         let Some(into) = &self.into else { return Ok(Fed::End) };
         if self.piece.is_empty() {
             let mut buffer = [0; 32 * 1024];
@@ -51,7 +51,7 @@ impl Feed {
             if n == 0 {
                 return Ok(self.end(poll));
             }
-            self.piece = pass(buffer[..n].to_vec())?;
+            self.piece = pass(buffer[..n].to_vec());
             if !self.always_ready {
                 poll.remove(std::io::stdin());
                 poll.add_writer(into, self.room)?;

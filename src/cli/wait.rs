@@ -76,7 +76,7 @@ struct Kind {
 const POD: Kind = Kind { one: "pod", many: "pods", words: &["pod", "pods", "po"], read: read_pod, select: select_pods, finished: finished_pod };
 
 fn read_pod(places: &Places, namespace: &str, name: &str) -> Result<Option<Value>> {
-    Ok(pods::read(places, namespace, name)?.map(|pod| serde_json::to_value(pod)).transpose()?)
+    Ok(pods::read(places, namespace, name)?.map(serde_json::to_value).transpose()?)
 }
 
 fn select_pods(places: &Places, namespace: &str, selector: &Selector) -> Result<Vec<String>> {
@@ -231,64 +231,82 @@ pub fn wait(args: &WaitArgs, places: &Places) -> Result<u8> {
     need_root()?;
     let end = Instant::now() + patience;
     let notify = Notify::new()?;
-    let by_name = !names.is_empty();
-    // By name, with the uid that was seen first.
-    let mut open: BTreeMap<String, Option<String>> = names.into_iter().map(|name| (name, None)).collect();
-    let (mut code, mut first) = (0, true);
+    let open = names.into_iter().map(|name| (name, None)).collect();
+    let mut waiting = Waiting { places, namespace: &args.namespace, kind, what, open, code: 0 };
     loop {
+        // Before anything is read, so that no change falls in between.
         dir::watch(places, &notify)?;
-        if !by_name && (first || (what == For::Create && open.is_empty())) {
-            open.extend((kind.select)(places, &args.namespace, &selector)?.into_iter().map(|name| (name, None)));
-            if open.is_empty() && what == For::Delete {
-                return Ok(0);
-            }
-            if open.is_empty() && what != For::Create {
-                return Err(Refusal::client("no matching resources found").into());
-            }
+        let found = !waiting.open.is_empty() || waiting.select(&selector)?;
+        match &waiting.what {
+            For::Delete if !found => return Ok(0),
+            For::Create => {}
+            _ if !found => return Err(Refusal::client("no matching resources found").into()),
+            _ => {}
         }
-        let mut waiting = BTreeMap::new();
-        let nothing_yet = open.is_empty();
-        for (name, seen) in std::mem::take(&mut open) {
-            let object = (kind.read)(places, &args.namespace, &name)?;
-            match what.judge(kind, object.as_ref(), seen.as_deref()) {
-                // As kubectl: what was not there from the beginning needs no word.
-                Verdict::Met if what == For::Delete && first && object.is_none() => {}
-                Verdict::Met => {
-                    if what == For::Delete {
-                        PodDir::new(places, &args.namespace, &name).wait_until_gone()?;
-                    }
-                    println!("{}/{name} condition met", kind.one);
-                }
-                Verdict::NotYet => {
-                    let uid = object.and_then(|object| object["metadata"]["uid"].as_str().map(str::to_owned));
-                    waiting.insert(name, seen.or(uid));
-                }
-                Verdict::Never(why) => {
-                    eprintln!("error: {}/{name}: {why}, so {what} can no longer come true", kind.one);
-                    code = NEVER;
-                }
-                Verdict::Unfit(why) => {
-                    eprintln!("error: {why}");
-                    code = code.max(1);
-                }
-                Verdict::NotFound => {
-                    eprintln!("{}", Refusal::not_found(&name));
-                    code = code.max(1);
-                }
-            }
+        waiting.look()?;
+        if found && waiting.open.is_empty() {
+            return Ok(waiting.code);
         }
-        if waiting.is_empty() && !nothing_yet {
-            return Ok(code);
-        }
-        open = waiting;
-        first = false;
         if !notify.wait(Some(end.saturating_duration_since(Instant::now())))? {
-            open.keys().for_each(|name| eprintln!("error: timed out waiting for the condition on {}/{name}", kind.many));
-            if nothing_yet {
+            waiting.open.keys().for_each(|name| eprintln!("error: timed out waiting for the condition on {}/{name}", kind.many));
+            if !found {
                 eprintln!("error: timed out waiting for the condition: no matching resources found");
             }
-            return Ok(code.max(1));
+            return Ok(waiting.code.max(1));
         }
+    }
+}
+
+/// What is still waited for.
+struct Waiting<'a> {
+    places: &'a Places,
+    namespace: &'a str,
+    kind: &'a Kind,
+    what: For,
+    /// By name, with the uid that was seen first.
+    open: BTreeMap<String, Option<String>>,
+    code: u8,
+}
+
+impl Waiting<'_> {
+    /// Without names: those that fit now, for good. False: there are none.
+    fn select(&mut self, selector: &Selector) -> Result<bool> {
+        self.open = (self.kind.select)(self.places, self.namespace, selector)?.into_iter().map(|name| (name, None)).collect();
+        Ok(!self.open.is_empty())
+    }
+
+    /// Judges all, and says what has come of them; those of which nothing has stay.
+    fn look(&mut self) -> Result<()> {
+        for (name, seen) in std::mem::take(&mut self.open) {
+            let object = (self.kind.read)(self.places, self.namespace, &name)?;
+            match self.what.judge(self.kind, object.as_ref(), seen.as_deref()) {
+                Verdict::Met => self.met(&name, seen.is_some() || object.is_some())?,
+                Verdict::NotYet => {
+                    let uid = object.and_then(|object| object["metadata"]["uid"].as_str().map(str::to_owned));
+                    self.open.insert(name, seen.or(uid));
+                }
+                Verdict::Never(why) => self.failed(NEVER, &format!("error: {}/{name}: {why}, so {} can no longer come true", self.kind.one, self.what)),
+                Verdict::Unfit(why) => self.failed(1, &format!("error: {why}")),
+                Verdict::NotFound => self.failed(1, &Refusal::not_found(&name).to_string()),
+            }
+        }
+        Ok(())
+    }
+
+    /// As kubectl: of what is gone and was never seen nothing is said.
+    fn met(&self, name: &str, seen: bool) -> Result<()> {
+        if self.what == For::Delete {
+            PodDir::new(self.places, self.namespace, name).wait_until_gone()?;
+        }
+        if seen {
+            println!("{}/{name} condition met", self.kind.one);
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, code: u8, message: &str) {
+        eprintln!("{message}");
+        self.code = self.code.max(code);
     }
 }
 

@@ -16,7 +16,7 @@
 mod archive;
 pub mod digest;
 mod document;
-pub mod entries;
+pub(crate) mod entries;
 mod import;
 mod layer;
 pub mod reference;

@@ -110,7 +110,11 @@ pub fn start(home: &Home<'_>, container: &Container, attempt: u32) -> Result<(In
     match launch_in(home, container, &image, &directory, &own_cgroup) {
         Ok((Launched { child, outputs, stdin }, spec)) => {
             let stop_signal = image.stop_signal.as_deref().and_then(process::signal_number).unwrap_or(libc::SIGTERM);
-            Ok((Instance { child, cgroup: own_cgroup, outputs, log, log_path, stop_signal, spec, directory, _image: hold, stdin, attached: Vec::new() }, ids, unenforced))
+            Ok((
+                Instance { child, cgroup: own_cgroup, outputs, log, log_path, stop_signal, spec, directory, _image: hold, stdin, attached: Vec::new() },
+                ids,
+                unenforced,
+            ))
         }
         Err(error) => {
             own_cgroup.remove(CGROUP_PATIENCE);

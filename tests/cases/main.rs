@@ -39,6 +39,7 @@ mod restart;
 mod shared;
 mod sidecars;
 mod status;
+mod verbs;
 mod volumes;
 mod words;
 mod world;
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
         foreground::CASES,
         logs::CASES,
         inside::CASES,
+        verbs::CASES,
         volumes::CASES,
         limits::CASES,
         faults::CASES,
