@@ -69,7 +69,7 @@ struct Session {
 
 pub fn attach(args: &AttachArgs, places: &Places) -> Result<u8> {
     need_root()?;
-    let name = args.pod.split_once('/').map_or(args.pod.as_str(), |(_, name)| name);
+    let name = pods::name_of(&args.pod)?;
     let pod = pods::find(places, &args.namespace, name)?;
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
     if matches!(phase, "Succeeded" | "Failed") {

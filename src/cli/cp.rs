@@ -154,7 +154,7 @@ fn copy_in(means: &Means, source: &Path, destination: &Path, no_preserve: bool) 
         };
         let rules = Rules { modes: if no_preserve { 0o755 } else { 0o7777 }, owners: !no_preserve && crate::sys::user::is_root(), links: true };
         let stdin = File::from(file::duplicate(std::io::stdin())?);
-        unpack::unpack(BufReader::with_capacity(PIECE, stdin), Place::at(&target)?, rules).map(|unpacked| unpacked.notes)
+        unpack::unpack(BufReader::with_capacity(PIECE, stdin), || Place::at(&target), rules).map(|unpacked| unpacked.notes)
     })?;
     let packed = pack_into(ours, source);
     let (said, code) = visit.end()?;
@@ -168,12 +168,14 @@ fn copy_in(means: &Means, source: &Path, destination: &Path, no_preserve: bool) 
 }
 
 fn copy_out(means: &Means, source: &Path, destination: &Path, no_preserve: bool, hint: &str) -> Result<u8> {
-    if let Some(parent) = destination.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        std::fs::create_dir_all(parent).map_err(|error| Error::io("mkdir", parent.display(), &error))?;
-    }
-    let place = Place::at(destination)?;
     let (ours, theirs) = process::pipe()?;
     let visit = Visit::start(means, None, Some(theirs), || pack_into(file::duplicate(std::io::stdout())?, source))?;
+    let place = || {
+        if let Some(parent) = destination.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            std::fs::create_dir_all(parent).map_err(|error| Error::io("mkdir", parent.display(), &error))?;
+        }
+        Place::at(destination)
+    };
     // No set-user-ID and the like: whose program it would run as is the caller, and the caller is root.
     let rules = Rules { modes: if no_preserve { 0o755 } else { 0o777 }, owners: false, links: false };
     let unpacked = unpack::unpack(BufReader::with_capacity(PIECE, File::from(ours)), place, rules);

@@ -29,6 +29,15 @@ pub fn find(places: &Places, namespace: &str, name: &str) -> Result<Pod> {
     read(places, namespace, name)?.ok_or_else(|| Refusal::not_found(name).into())
 }
 
+/// The pod that a word names, NAME or pod/NAME.
+pub fn name_of(word: &str) -> Result<&str, Refusal> {
+    match word.split_once('/') {
+        None => Ok(word),
+        Some(("pod" | "pods" | "po", name)) => Ok(name),
+        Some(_) => Err(Refusal::client(format!("there is no {word:?} here: name a pod as NAME or pod/NAME"))),
+    }
+}
+
 /// Every pod as it is now, by namespace and name.
 fn all(places: &Places) -> Result<Vec<(PodDir, Pod)>> {
     let mut pods = Vec::new();

@@ -100,7 +100,7 @@ struct Door {
 
 pub fn port_forward(args: &PortForwardArgs, places: &Places) -> Result<u8> {
     need_root()?;
-    let name = args.pod.split_once('/').map_or(args.pod.as_str(), |(_, name)| name);
+    let name = pods::name_of(&args.pod)?;
     let pod = pods::find(places, &args.namespace, name)?;
     let ports = args.ports.iter().map(|word| Ports::parse(word, &pod)).collect::<Result<Vec<_>, _>>()?;
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Unknown");

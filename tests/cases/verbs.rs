@@ -129,7 +129,7 @@ pub const CASES: &[Case] = &[
         world.minipod(&["cp", &words(&world.path("hosts")), "p:/etc/hosts", "-c", "b"]).ok();
         assert_eq!(world.exec("p", "a", &["cat", "/etc/hosts"]).ok(), "192.0.2.1 elsewhere\n");
         for (source, target, text) in [
-            ("p:/nothing", words(&world.path("x")), "/nothing: No such file or directory"),
+            ("p:/nothing", words(&world.path("not/made")), "/nothing: No such file or directory"),
             ("p:/etc/hosts", words(&back), "the destination is a directory"),
             ("p:/a", "p:/b".into(), "error: one of src or dest must be a local file specification"),
             ("/a", "/b".into(), "error: one of src or dest must be a remote file specification"),
@@ -138,6 +138,7 @@ pub const CASES: &[Case] = &[
         ] {
             world.minipod(&["cp", source, &target, "-c", "a"]).fails_with(&[text]);
         }
+        assert!(!world.path("not").exists());
     }),
     case("CPF-02", |world| {
         // The container's user, not root; and what the container puts in the way leads nowhere.

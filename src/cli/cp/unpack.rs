@@ -25,6 +25,8 @@ pub struct Place {
     parent: OwnedFd,
     /// `.`: the directory itself, which is there.
     name: OsString,
+    /// As it was given, for messages.
+    path: PathBuf,
 }
 
 impl Place {
@@ -39,9 +41,9 @@ impl Place {
         match path.file_name() {
             Some(name) if !path.is_dir() => {
                 let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-                Ok(Place { parent: open(parent)?, name: name.to_owned() })
+                Ok(Place { parent: open(parent)?, name: name.to_owned(), path: path.to_owned() })
             }
-            _ => Ok(Place { parent: open(path)?, name: ".".into() }),
+            _ => Ok(Place { parent: open(path)?, name: ".".into(), path: path.to_owned() }),
         }
     }
 }
@@ -65,12 +67,18 @@ pub struct Unpacked {
     pub links: Vec<(PathBuf, OsString)>,
 }
 
-/// Unpacks the whole stream.
-pub fn unpack(stream: impl Read, place: Place, rules: Rules) -> Result<Unpacked> {
-    let mut unpack = Unpack { place, rules, root: None, made: Vec::new(), unpacked: Unpacked::default() };
+/// Unpacks the whole stream. The place is asked for with the first entry: before that nothing is made.
+pub fn unpack(stream: impl Read, place: impl FnOnce() -> Result<Place>, rules: Rules) -> Result<Unpacked> {
     let mut entries = Entries::new(stream);
-    while let Some(entry) = entries.next().map_err(|error| reading(&error))? {
-        unpack.entry(&entry, &mut entries).map_err(|error| error.doing(format!("copying {}", Path::new(&entry.name).display())))?;
+    let Some(mut entry) = entries.next().map_err(|error| reading(&error))? else { return Ok(Unpacked::default()) };
+    let mut unpack = Unpack { place: place()?, rules, root: None, made: Vec::new(), unpacked: Unpacked::default() };
+    loop {
+        let at = unpack.place.path.join(inner(&entry.name)?);
+        unpack.entry(&entry, &mut entries).map_err(|error| error.doing(format!("copying to {}", at.display())))?;
+        match entries.next().map_err(|error| reading(&error))? {
+            Some(next) => entry = next,
+            None => break,
+        }
     }
     unpack.finish()?;
     Ok(unpack.unpacked)
@@ -159,7 +167,7 @@ impl Unpack {
         for (path, entry) in std::mem::take(&mut self.made).into_iter().rev() {
             let Some(root) = &self.root else { continue };
             let dir = file::open_within(root, &path, Within::Beneath, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, 0)?;
-            self.attributes(&dir.into(), &entry).map_err(|error| error.doing(format!("copying {}", path.display())))?;
+            self.attributes(&dir.into(), &entry).map_err(|error| error.doing(format!("copying to {}", self.place.path.join(&path).display())))?;
         }
         Ok(())
     }
@@ -271,14 +279,14 @@ mod tests {
         symlink("/etc/../nowhere//x", from.join("link")).unwrap();
         let mut packed = Vec::new();
         assert!(!pack(&mut packed, &from).unwrap().failed());
-        let unpacked = unpack(packed.as_slice(), Place::at(&to).unwrap(), IN).unwrap();
+        let unpacked = unpack(packed.as_slice(), || Place::at(&to), IN).unwrap();
         assert!(unpacked.links.is_empty());
         assert!(fs::read(to.join("sub").join(&strange)).unwrap() == big);
         assert_eq!([mode(&to.join("script")), mode(&to.join("sub/empty"))], [0o4751, 0o1500]);
         assert_eq!(fs::read_link(to.join("link")).unwrap(), Path::new("/etc/../nowhere//x"));
         // The other way the links stay away, and the special bits.
         let out = dir.path().join("out");
-        let unpacked = unpack(packed.as_slice(), Place::at(&out).unwrap(), OUT).unwrap();
+        let unpacked = unpack(packed.as_slice(), || Place::at(&out), OUT).unwrap();
         assert_eq!(unpacked.links, [("link".into(), "/etc/../nowhere//x".into())]);
         assert!(out.join("link").symlink_metadata().is_err());
         assert_eq!([mode(&out.join("script")), mode(&out.join("sub/empty"))], [0o751, 0o500]);
@@ -293,11 +301,11 @@ mod tests {
         // A link that is there is replaced, not followed.
         fs::write(dir.path().join("kept"), "kept").unwrap();
         symlink("kept", dir.path().join("b")).unwrap();
-        unpack(packed.as_slice(), Place::at(&dir.path().join("b")).unwrap(), OUT).unwrap();
+        unpack(packed.as_slice(), || Place::at(&dir.path().join("b")), OUT).unwrap();
         assert_eq!(fs::read_to_string(dir.path().join("b")).unwrap(), "content");
         assert_eq!(fs::read_to_string(dir.path().join("kept")).unwrap(), "kept");
         fs::create_dir(dir.path().join("d")).unwrap();
-        let refused = unpack(packed.as_slice(), Place::at(&dir.path().join("d")).unwrap(), OUT).unwrap_err();
+        let refused = unpack(packed.as_slice(), || Place::at(&dir.path().join("d")), OUT).unwrap_err();
         assert!(refused.to_string().contains("the destination is a directory"), "{refused}");
         assert!(Place::at(&dir.path().join("no/such")).is_err());
     }
@@ -324,7 +332,7 @@ mod tests {
                 fs::write(dir.path().join("secret"), "secret").unwrap();
                 symlink("..", place.join("up")).unwrap();
                 symlink(dir.path(), place.join("abs")).unwrap();
-                let refused = unpack(stream(entries).as_slice(), Place::at(&place).unwrap(), rules);
+                let refused = unpack(stream(entries).as_slice(), || Place::at(&place), rules);
                 assert!(refused.is_err(), "{entries:?}");
                 assert_eq!(fs::read_to_string(dir.path().join("secret")).unwrap(), "secret", "{entries:?}");
                 assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "{entries:?}");
@@ -343,7 +351,7 @@ mod tests {
         let notes = pack(&mut packed, &dir.path().join("from")).unwrap();
         assert!(!notes.failed() && notes.to_string().contains("fifo"), "{notes}");
         let end = packed.len() - 1024 - 512 + 3;
-        let cut = unpack(&packed[..end], Place::at(&dir.path().join("to")).unwrap(), OUT).unwrap_err();
+        let cut = unpack(&packed[..end], || Place::at(&dir.path().join("to")), OUT).unwrap_err();
         assert!(cut.to_string().contains("not complete"), "{cut}");
     }
 }

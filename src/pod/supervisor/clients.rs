@@ -57,6 +57,8 @@ impl Supervisor {
             }
             Ok(Some((Request::Network {}, _))) => self.lend_network(&client),
             Ok(None) => return self.detach(number),
+            // Nothing was there after all.
+            Err(error) if error.is(libc::EAGAIN) => Ok(()),
             Err(error) => control::send(&client, &Reply::Refused { why: error.to_string() }, &[]),
         };
         // A client that has gone meanwhile gets no answer, and its place is free again.
