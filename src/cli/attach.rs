@@ -34,8 +34,9 @@ Examples:
   minipod attach -it shell -c sh         type to it: its manifest says `stdin: true` and `tty: true`
   echo hello | minipod attach -i filter  a line for its standard input
 
-A terminal is left with ctrl-p ctrl-q, anything else with ctrl-c; the container goes on. What was written before is in `minipod logs`;
-a process of your own is `minipod exec`. With `stdinOnce: true` the container's input ends with the first session that had it.")]
+A terminal is left with ctrl-p ctrl-q, anything else with ctrl-c; the container goes on.
+What was written before is in `minipod logs`; a process of your own is `minipod exec`.
+With `stdinOnce: true` the container's input ends with the first session that had it.")]
 pub struct AttachArgs {
     /// The pod, as NAME or pod/NAME
     #[arg(value_name = "POD")]

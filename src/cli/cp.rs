@@ -46,10 +46,11 @@ Examples:
   minipod cp site/. web:/usr/share/nginx/html   what is in it goes into …/html
   minipod cp web:/etc/nginx ./nginx-conf        what is in /etc/nginx goes into ./nginx-conf
   minipod cp web:/etc/hosts ./hosts -c web      a file; the name of the copy must be given
-  minipod cp team/web:log.txt ./log.txt         of a pod in the namespace team, from the container's working directory
+  minipod cp team/web:log.txt ./log.txt         in the namespace team, from the working directory
 
-It acts as the container's user, as `minipod exec` would, and needs no tar in the image. A local path with a colon in it is written
-./a:b. Into a container, symlinks are copied as they are; out of it they are left out, with a warning.")]
+It acts as the container's user, as `minipod exec` would, and needs no tar in the image.
+A local path with a colon in it is written ./a:b. Into a container, symlinks are copied as they
+are; out of it they are left out, with a warning.")]
 pub struct CpArgs {
     /// What to copy: a path, or POD:PATH, NAMESPACE/POD:PATH
     #[arg(value_name = "SRC")]
@@ -187,7 +188,7 @@ fn copy_out(means: &Means, source: &Path, destination: &Path, no_preserve: bool,
         unpacked => unpacked?,
     };
     for (at, (path, target)) in unpacked.links.iter().enumerate() {
-        let path = destination.join(path);
+        let path = unpack::beneath(destination, path);
         let hint = if at == 0 { format!(" (consider using \"{hint}\")") } else { String::new() };
         eprintln!("warning: skipping symlink: {path:?} -> {target:?}{hint}");
     }

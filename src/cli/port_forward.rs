@@ -35,14 +35,14 @@ use crate::sys::poll::{Poll, Signals};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  minipod port-forward web 8080:80          127.0.0.1:8080 and [::1]:8080 lead to port 80 in the pod
-  minipod port-forward web 5000 6000        the same numbers on both sides
-  minipod port-forward web :80              any free port; the first line says which
-  minipod port-forward web 8080:http        a port by its name in the manifest
-  minipod port-forward --address 0.0.0.0 web 8080:80    reachable from other machines
+  minipod port-forward web 8080:80       127.0.0.1:8080 and [::1]:8080 lead to port 80 in the pod
+  minipod port-forward web 5000 6000     the same numbers on both sides
+  minipod port-forward web :80           any free port; the first line says which
+  minipod port-forward web 8080:http     a port by its name in the manifest
+  minipod port-forward --address 0.0.0.0 web 8080:80     reachable from other machines
 
-It goes on until ctrl-c, or until the pod ends. A pod's own address (`minipod get pods -o wide`) needs no forwarding, but there only
-servers answer that listen on it.")]
+It goes on until ctrl-c, or until the pod ends. A pod's own address (`minipod get pods -o wide`)
+needs no forwarding, but there only servers answer that listen on it.")]
 pub struct PortForwardArgs {
     /// The pod, as NAME or pod/NAME
     #[arg(value_name = "POD")]

@@ -33,8 +33,8 @@ Examples:
   minipod wait pods -l app=shop --for=jsonpath='{.status.phase}'=Succeeded --timeout=-1s
   minipod wait pod/web --for=create
 
-Exit codes: 0 it has come; 1 the time was over, or there is no such pod; 3 it can no longer come, for example the condition Ready of a pod
-that has ended.")]
+Exit codes: 0 it has come; 1 the time was over, or there is no such pod; 3 it can no longer come,
+for example the condition Ready of a pod that has ended.")]
 pub struct WaitArgs {
     /// `pod NAME...`, `pod/NAME...` or just names; `pods` with --all or -l
     #[arg(value_name = "POD", required = true)]

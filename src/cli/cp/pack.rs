@@ -14,6 +14,7 @@ use rustix::fs::{FileType, OFlags, Stat};
 use tar::{Builder, EntryType, Header};
 
 use super::notes::Notes;
+use super::unpack::beneath;
 use crate::error::{Error, Result};
 use crate::sys::file::{self, Within};
 use crate::sys::tree;
@@ -133,7 +134,7 @@ impl<W: Write> Pack<'_, W> {
     }
 
     fn shown(&self, path: &Path) -> PathBuf {
-        self.source.join(path.strip_prefix(".").unwrap_or(path))
+        beneath(self.source, path.strip_prefix(".").unwrap_or(path))
     }
 }
 

@@ -73,7 +73,7 @@ pub fn unpack(stream: impl Read, place: impl FnOnce() -> Result<Place>, rules: R
     let Some(mut entry) = entries.next().map_err(|error| reading(&error))? else { return Ok(Unpacked::default()) };
     let mut unpack = Unpack { place: place()?, rules, root: None, made: Vec::new(), unpacked: Unpacked::default() };
     loop {
-        let at = unpack.place.path.join(inner(&entry.name)?);
+        let at = beneath(&unpack.place.path, &inner(&entry.name)?);
         unpack.entry(&entry, &mut entries).map_err(|error| error.doing(format!("copying to {}", at.display())))?;
         match entries.next().map_err(|error| reading(&error))? {
             Some(next) => entry = next,
@@ -167,10 +167,15 @@ impl Unpack {
         for (path, entry) in std::mem::take(&mut self.made).into_iter().rev() {
             let Some(root) = &self.root else { continue };
             let dir = file::open_within(root, &path, Within::Beneath, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, 0)?;
-            self.attributes(&dir.into(), &entry).map_err(|error| error.doing(format!("copying to {}", self.place.path.join(&path).display())))?;
+            self.attributes(&dir.into(), &entry).map_err(|error| error.doing(format!("copying to {}", beneath(&self.place.path, &path).display())))?;
         }
         Ok(())
     }
+}
+
+/// For messages: without the slash that a join with nothing leaves.
+pub fn beneath(path: &Path, inner: &Path) -> PathBuf {
+    if inner.as_os_str().is_empty() { path.to_owned() } else { path.join(inner) }
 }
 
 /// A name of the stream as a path beneath the first entry. [`super::pack`] writes no other than these.
