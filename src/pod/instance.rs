@@ -218,8 +218,10 @@ impl Instance {
     }
 
     fn take(&mut self, stream: Stream, bytes: &[u8], now: Timestamp) -> Result<()> {
+        // The log first: what somebody was shown is in it.
+        let logged = self.log.take(stream, bytes, now);
         self.attached.iter_mut().for_each(|listener| listener.give(stream, bytes));
-        self.log.take(stream, bytes, now)
+        logged
     }
 
     /// The main process has ended: ends whatever is left of the container, logs the rest of its output, and tells its end in
