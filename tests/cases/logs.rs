@@ -9,7 +9,7 @@ pub const CASES: &[Case] = &[
         let tell = |name: &str| format!("echo words of {name}; {}", serve("0", 0));
         world.apply(&Pod::new("p", "Always").init("i", "echo words of i").app("a", &tell("a")).app("b", &tell("b")).app("c", &tell("c")));
         for name in ["a", "b", "c"] {
-            world.wait_story(&format!("{name} Started"));
+            world.wait_logs(&["p", "-c", name], &format!("words of {name}\n"));
         }
         let done = world.minipod(&["logs", "p"]);
         assert_eq!(done.err.trim_end(), "Defaulted container \"a\" out of: a, b, c, i (init)");

@@ -277,6 +277,14 @@ impl World {
         assert!(came.is_some(), "the story never said {words:?}; it is {:?}", self.story());
     }
 
+    /// Waits until `logs` prints just this: that a container goes on does not say that its words are in the log yet.
+    #[track_caller]
+    pub fn wait_logs(&self, which: &[&str], text: &str) {
+        let words: Vec<&str> = ["logs"].iter().chain(which).copied().collect();
+        let came = poll(seconds(20), || (self.minipod(&words).out == text).then_some(()));
+        assert!(came.is_some(), "{words:?} never printed {text:?}");
+    }
+
     /// Demands that the story has these lines in this order (and maybe others between).
     #[track_caller]
     pub fn assert_order(&self, lines: &[&str]) {
