@@ -3,6 +3,7 @@
 //! "Connected" means what it means to grpc-go: the server has spoken HTTP/2. Until then a failed try is repeated up to the deadline, so a
 //! port that nobody listens on is a timeout and not a refusal.
 
+use std::error::Error as _;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, Weak};
@@ -80,7 +81,11 @@ fn judge(answer: Result<HealthCheckResponse, Status>) -> Verdict {
         Err(status) if status.code() == Code::Unimplemented => {
             Verdict::failure(format!("error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {}", status.message()))
         }
-        Err(status) => Verdict::failure(format!("error: health rpc probe failed: rpc error: code = {} desc = {}", word(status.code()), status.message())),
+        Err(status) => {
+            let why = status.source().map(|source| format!(": {source}")).unwrap_or_default();
+            let (code, message) = (word(status.code()), status.message());
+            Verdict::failure(format!("error: health rpc probe failed: rpc error: code = {code} desc = {message}{why}"))
+        }
     }
 }
 

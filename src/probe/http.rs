@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use super::dial::{Heard, dial, host_port, reason};
+use super::dial::{dial, host_port, reason};
 use super::place::Place;
 use super::{TEXT_LIMIT, VERSION, Verdict, tls};
 
@@ -64,7 +64,9 @@ pub(super) async fn get(get: Get<'_>, deadline: Instant) -> Verdict {
 /// An answer, and the task that reads its connection; without the task the body would not come.
 struct Reply {
     response: Response<Incoming>,
-    _connection: JoinSet<()>,
+    /// The connection's name in errors.
+    ends: String,
+    _connection: JoinSet<hyper::Result<()>>,
 }
 
 /// Asks, and asks again where a redirect on the same host leads. The error is Go's whole sentence: `Get "http://…": …`.
@@ -149,36 +151,41 @@ async fn exchange(place: &Place, request: Request<Empty<Bytes>>, deadline: Insta
         true => Box::new(tls::connect(&place.host, wire).await?),
         false => Box::new(wire),
     };
-    let failed = |error: hyper::Error| told(&error, &heard, &ends);
+    let failed = |error: hyper::Error| match heard.bytes().is_empty() && error.is_incomplete_message() {
+        true => "EOF".to_owned(),
+        false => told(&error, &ends),
+    };
     let mut client = http1::Builder::new();
     client.title_case_headers(true).max_headers(HEAD_LINES).max_buf_size(HEAD_LIMIT);
     let (mut sender, connection) = client.handshake(TokioIo::new(stream)).await.map_err(failed)?;
     let mut driver = JoinSet::new();
-    // Its error comes out of the request or the body too.
-    driver.spawn(async { drop(connection.await) });
-    let response = sender.send_request(request).await.map_err(failed)?;
-    Ok(Reply { response, _connection: driver })
+    driver.spawn(connection);
+    let response = match sender.send_request(request).await {
+        Ok(response) => response,
+        // The connection broke before the request was on it, and alone knows why.
+        Err(error) if error.is_canceled() => match driver.join_next().await {
+            Some(Ok(Err(why))) => return Err(failed(why)),
+            _ => return Err("EOF".to_owned()),
+        },
+        Err(error) => return Err(failed(error)),
+    };
+    Ok(Reply { response, ends, _connection: driver })
 }
 
 /// What went wrong after the connection, in Go's words.
-fn told(error: &hyper::Error, heard: &Heard, ends: &str) -> String {
-    if let Some(error) = error.source().and_then(|source| source.downcast_ref::<std::io::Error>()) {
-        return match error.raw_os_error() {
-            Some(_) => format!("read tcp {ends}: read: {}", reason(error)),
-            None => error.to_string(),
-        };
+fn told(error: &hyper::Error, ends: &str) -> String {
+    match error.source().and_then(|source| source.downcast_ref::<std::io::Error>()) {
+        Some(error) if error.raw_os_error().is_some() => format!("read tcp {ends}: read: {}", reason(error)),
+        Some(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => error.to_string(),
+        Some(_) => "unexpected EOF".to_owned(),
+        None if error.is_incomplete_message() => "unexpected EOF".to_owned(),
+        None if error.is_parse() => format!("net/http: HTTP/1.x transport connection broken: malformed HTTP response: {error}"),
+        None => error.to_string(),
     }
-    if error.is_incomplete_message() {
-        return if heard.bytes().is_empty() { "EOF" } else { "unexpected EOF" }.to_owned();
-    }
-    if error.is_parse() {
-        return format!("net/http: HTTP/1.x transport connection broken: malformed HTTP response: {error}");
-    }
-    error.to_string()
 }
 
 async fn judge(reply: Reply, hook: bool, deadline: Instant) -> Verdict {
-    let Reply { response, _connection } = reply;
+    let Reply { response, ends, _connection } = reply;
     let status = response.status().as_u16();
     let body = match timeout_at(deadline, beginning(response.into_body())).await {
         Ok(body) => body,
@@ -187,8 +194,7 @@ async fn judge(reply: Reply, hook: bool, deadline: Instant) -> Verdict {
     };
     match (status, body) {
         _ if hook => Verdict::success(),
-        (_, Err(error)) if error.is_incomplete_message() || error.is_body_write_aborted() => Verdict::unknown("unexpected EOF"),
-        (_, Err(error)) => Verdict::unknown(error.source().map_or_else(|| error.to_string(), |source| source.to_string())),
+        (_, Err(error)) => Verdict::unknown(told(&error, &ends)),
         (200..=299, _) => Verdict::success(),
         (300..=399, Ok(body)) => Verdict::warning(format!("Probe terminated redirects, Response body: {}", String::from_utf8_lossy(&body))),
         _ => Verdict::failure(format!("HTTP probe failed with statuscode: {status}")),

@@ -134,8 +134,8 @@ impl Prober {
         self.child.pid
     }
 
-    /// Sends a question. EMSGSIZE: its headers are more than a message holds (64 KiB); EAGAIN: too many are waiting to be read; anything
-    /// else: the process has ended.
+    /// Sends a question. EMSGSIZE: its headers are more than a message holds (64 KiB); EAGAIN: some 250 wait to be read
+    /// already, so this one is as good as [`Outcome::Unknown`]; anything else: the process has ended.
     pub fn ask(&self, ask: &Ask) -> Result<()> {
         let text = serde_json::to_vec(ask).map_err(|error| Error::said(format!("a probe cannot be written: {error}")))?;
         if text.len() > socket::MESSAGE_LIMIT {
