@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use hickory_resolver::TokioResolver;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -63,9 +63,15 @@ pub(super) fn reason(error: &io::Error) -> String {
 }
 
 /// A connection that remembers the first five bytes which came: enough to tell TLS, HTTP and HTTP/2 apart when it went wrong.
+///
+/// It hears nothing until it has spoken: hyper drops a connection on which an answer comes before the question (a banner, or a server
+/// in a hurry) and could not say why.
 pub(super) struct Wire {
     stream: TcpStream,
     heard: Heard,
+    spoken: bool,
+    /// Who wanted to hear before that.
+    reader: Option<Waker>,
 }
 
 /// What has come first over a [`Wire`], also after it was given away.
@@ -90,7 +96,7 @@ impl Heard {
 
 impl Wire {
     fn new(stream: TcpStream) -> Wire {
-        Wire { stream, heard: Heard::default() }
+        Wire { stream, heard: Heard::default(), spoken: false, reader: None }
     }
 
     pub(super) fn heard(&self) -> Heard {
@@ -106,6 +112,10 @@ impl Wire {
 
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.spoken {
+            self.reader = Some(context.waker().clone());
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let done = Pin::new(&mut self.stream).poll_read(context, buffer);
         self.heard.note(&buffer.filled()[before..]);
@@ -115,7 +125,12 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let done = Pin::new(&mut self.stream).poll_write(context, bytes);
+        if done.is_ready() {
+            self.spoken = true;
+            self.reader.take().into_iter().for_each(Waker::wake);
+        }
+        done
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -66,7 +66,7 @@ struct Reply {
     response: Response<Incoming>,
     /// The connection's name in errors.
     ends: String,
-    _connection: JoinSet<hyper::Result<()>>,
+    _connection: JoinSet<()>,
 }
 
 /// Asks, and asks again where a redirect on the same host leads. The error is Go's whole sentence: `Get "http://…": …`.
@@ -159,16 +159,9 @@ async fn exchange(place: &Place, request: Request<Empty<Bytes>>, deadline: Insta
     client.title_case_headers(true).max_headers(HEAD_LINES).max_buf_size(HEAD_LIMIT);
     let (mut sender, connection) = client.handshake(TokioIo::new(stream)).await.map_err(failed)?;
     let mut driver = JoinSet::new();
-    driver.spawn(connection);
-    let response = match sender.send_request(request).await {
-        Ok(response) => response,
-        // The connection broke before the request was on it, and alone knows why.
-        Err(error) if error.is_canceled() => match driver.join_next().await {
-            Some(Ok(Err(why))) => return Err(failed(why)),
-            _ => return Err("EOF".to_owned()),
-        },
-        Err(error) => return Err(failed(error)),
-    };
+    // Its error comes out of the request or the body too.
+    driver.spawn(async { drop(connection.await) });
+    let response = sender.send_request(request).await.map_err(failed)?;
     Ok(Reply { response, ends, _connection: driver })
 }
 
