@@ -567,8 +567,11 @@ fn it_does_not_outlive_its_supervisor(_: &Prober) {
     assert_eq!(poll.wait(Some(PATIENCE)).unwrap(), [0]);
 }
 
+/// A test and its name.
+type Test = (&'static str, fn(&Prober));
+
 fn main() {
-    let tests: [(&str, fn(&Prober)); 18] = [
+    let tests: [Test; 18] = [
         ("the_status_decides", the_status_decides),
         ("a_connection_is_enough_for_tcp_and_a_refusal_is_told", a_connection_is_enough_for_tcp_and_a_refusal_is_told),
         ("a_server_that_hangs_at_any_point_ends_at_the_deadline", a_server_that_hangs_at_any_point_ends_at_the_deadline),
@@ -591,7 +594,7 @@ fn main() {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     let no_ipv6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err();
-    let trial = |(name, test): (&str, fn(&Prober))| {
+    let trial = |(name, test): Test| {
         let run = move || -> Result<(), Failed> {
             let prober = Prober::start().map_err(|error| error.to_string())?;
             test(&prober);
