@@ -10,6 +10,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("volume", 3),
     ("network", 3),
     ("cgroup", 3),
+    ("probe", 3),
     ("lifecycle", 2),
     ("manifest", 1),
     ("sys", 1),
