@@ -7,13 +7,14 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Pod;
-use minipod::container::launch::launch;
+use minipod::container::launch::{begin, launch};
 use minipod::container::plan::{self, Layers, Plan};
 use minipod::container::spec::{self, Mount, Surroundings};
 use minipod::container::step::{Hands, Step};
 use minipod::image::{Image, User};
 use minipod::sys::file;
 use minipod::sys::process::{self, Child, Exit, Namespaces};
+use oci_spec::runtime::Spec;
 use rustix::fs::OFlags;
 use serde_json::json;
 
@@ -55,8 +56,12 @@ impl Lab {
         self.dir.path().join(name)
     }
 
-    /// A container with everything that a plan can have.
     fn plan(&self, script: &str) -> Plan {
+        self.container(script).1
+    }
+
+    /// A container with everything that a plan can have.
+    fn container(&self, script: &str) -> (Spec, Plan) {
         let pod: Pod = serde_json::from_value(json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "rich" },
             "spec": { "containers": [{
@@ -92,7 +97,8 @@ impl Lab {
         let container = &pod.spec.as_ref().unwrap().containers[0];
         let spec = spec::compile(&pod, container, &around).unwrap();
         let layers = Layers { dir: self.path("layers"), names: vec!["base".into()], upper: self.path("upper"), work: self.path("work") };
-        plan::compile(&spec, layers, false).unwrap()
+        let plan = plan::compile(&spec, layers, false).unwrap();
+        (spec, plan)
     }
 
     /// A start uses its upper directory once: a volatile overlay refuses it a second time.
@@ -265,4 +271,43 @@ fn the_steps_are_in_the_order_that_is_safe() {
     assert!(switch < close && close < at(&|step| matches!(step, Step::WorkingDirectory(_))), "no path of the container is resolved while ours are open");
     assert_eq!(plan.namespaces, Namespaces::MOUNT | Namespaces::CGROUP | Namespaces::PID);
     assert!(Path::new("/bin/busybox").exists());
+}
+
+#[test]
+#[serial_test::serial]
+fn a_further_process_is_begun_without_waiting_and_we_come_home() {
+    let lab = Lab::new();
+    let (spec, plan) = lab.container("read line");
+    // A process with one thread, as a supervisor is: only such a one may go to another mount namespace.
+    let tester = process::fork(|| {
+        // The harness would keep the message for a test that never ends here.
+        std::panic::set_hook(Box::new(|info| eprintln!("{info}")));
+        std::env::set_current_dir(lab.path("volume")).unwrap();
+        let (input, _ours) = process::pipe()?;
+        let hands = Hands { holder: Some(lab.holder.as_fd()), streams: [Some(input.as_fd()), None, None], ..Default::default() };
+        let main = launch(&plan, &hands, None).unwrap();
+        let here = || (mounts(), std::env::current_dir().unwrap(), std::fs::read_link("/proc/self/ns/pid_for_children").unwrap());
+        let before = here();
+        let further = |command: &[&str]| {
+            let mut process = spec.process().clone().unwrap();
+            process.set_args(Some(command.iter().map(|word| word.to_string()).collect()));
+            let plan = plan::compile_exec(&process, false).unwrap();
+            let (output, theirs) = process::pipe().unwrap();
+            let hands = Hands { holder: Some(main.as_fd()), streams: [None, Some(theirs.as_fd()), None], ..Default::default() };
+            let begun = begin(&plan, &hands, None).unwrap();
+            drop(theirs);
+            let exit = begun.child.wait().unwrap();
+            let mut said = [0; 64];
+            let n = minipod::sys::tty::read(&output, &mut said).unwrap();
+            (exit, String::from_utf8_lossy(&said[..n]).into_owned(), begun.failure(&plan).unwrap().map(|error| error.to_string()))
+        };
+        assert_eq!(further(&["sh", "-c", "echo $B; pwd; exit 7"]), (Exit::Code(7), "ab\n/made/on/the/way\n".into(), None));
+        let missing = "execve \"no-such-program\": ENOENT (No such file or directory)";
+        assert_eq!(further(&["no-such-program"]), (Exit::Code(127), String::new(), Some(missing.into())));
+        assert_eq!(here(), before, "mounts, directory and namespace are ours again");
+        main.signal(libc::SIGKILL)?;
+        main.wait()?;
+        process::exit_now(0)
+    });
+    assert_eq!(tester.unwrap().wait().unwrap(), Exit::Code(0), "see what the process said above");
 }

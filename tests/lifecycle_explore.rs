@@ -9,9 +9,10 @@ mod lifecycle_sim;
 use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use lifecycle_sim::asking::{Asked, Asking, Flight};
 use lifecycle_sim::watch::Watch;
 use lifecycle_sim::{Answer, World, exit, pod};
-use minipod::lifecycle::{At, C, Event, Facts, Hook, PreStop, Probe, SandboxState, Spec, State};
+use minipod::lifecycle::{At, C, Event, Facts, Hook, PreStop, Probe, ProbeOutcome, SandboxState, Spec, State, Worker};
 
 /// Shapes that together use every rule.
 const SHAPES: &[&str] = &[
@@ -45,6 +46,19 @@ const LONG: &[&str] = &[
     "Always max=10 grace=3 deadline=7 : s.side i.init a",
 ];
 
+/// Shapes whose probes are asked when they are due and answered in every way, together with hooks, stops and lost sandboxes.
+const PROBED: &[&str] = &[
+    "Always max=10 grace=1 : a.live-p1-f1",
+    "Always max=10 grace=1 : a.live-p2-f2.ready-p1-f1",
+    "Always max=10 grace=1 : a.startup-p1-f2.live-p1-f1",
+    "Always max=10 grace=1 : a.startup-p1-f1.ready-p2-s2-f2",
+    "Always max=10 grace=3 : a.post.pre.live-d2-p3-f1",
+    "Never grace=3 : a.pre.ready-p1-f1.live-p2-f1",
+    "Never max=10 grace=1 : s.side.startup-p1-f1.live-p1-f1 a",
+    "OnFailure max=10 grace=1 : s.side.pre.ready-p1-f1 i.init a.ready-p1-f1",
+    "Never max=10 grace=1 : a.Never.all1.live-p1-f1 b.ready-p1-f1",
+];
+
 #[test]
 fn every_small_pod_keeps_every_rule_whatever_happens() {
     let long = std::env::var("MINIPOD_EXPLORE").is_ok_and(|word| word == "long");
@@ -52,16 +66,25 @@ fn every_small_pod_keeps_every_rule_whatever_happens() {
     let mut total = 0;
     for shape in SHAPES.iter().chain(LONG.iter().filter(|_| long)) {
         let spec = pod(shape);
-        let visited = explore(&spec, shape, limit);
-        println!("{visited:>8} {} {shape}", if visited < limit { "(all)" } else { "(first)" });
-        total += visited;
+        total += explore(World::new(&spec, Answer::Starting), shape, limit);
     }
     println!("{total:>8} situations");
     assert!(total > 20_000, "so few situations prove nothing: {total}");
 }
 
-fn explore(spec: &Spec, shape: &str, limit: usize) -> usize {
-    let mut first = World::new(spec, Answer::Starting);
+#[test]
+fn every_probe_of_a_small_pod_is_asked_in_its_time_and_heard_whatever_happens() {
+    let long = std::env::var("MINIPOD_EXPLORE").is_ok_and(|word| word == "long");
+    let limit = if long { usize::MAX } else { 6_000 };
+    let mut total = 0;
+    for shape in PROBED {
+        let spec = pod(shape);
+        total += explore(World::asking(&spec, Answer::Starting), shape, limit);
+    }
+    assert!(total > 20_000, "so few situations prove nothing: {total}");
+}
+
+fn explore(mut first: World<'_>, shape: &str, limit: usize) -> usize {
     first.tell = false;
     first.settle();
     let mut visited = HashSet::from([fingerprint(&first)]);
@@ -78,12 +101,14 @@ fn explore(spec: &Spec, shape: &str, limit: usize) -> usize {
             }
         }
     }
+    println!("{:>8} {} {shape}", visited.len(), if visited.len() < limit { "(all)" } else { "(first)" });
     visited.len()
 }
 
 #[derive(Debug, Clone)]
 enum Step {
     Happens(Event),
+    Answered(Flight, ProbeOutcome),
     AlarmRings,
     /// A long time passes in which nothing is due.
     Quiet,
@@ -92,6 +117,7 @@ enum Step {
 fn take(world: &mut World, step: Step) {
     match step {
         Step::Happens(event) => world.happen(event),
+        Step::Answered(flight, outcome) => world.answered(flight, outcome),
         Step::AlarmRings => world.pass(world.wake.expect("only where there is an alarm")),
         Step::Quiet => world.pass(world.now + 700_000),
     }
@@ -105,6 +131,9 @@ fn steps(world: &World) -> Vec<Step> {
     }
     for c in world.spec.all() {
         steps.extend(container_steps(world, c).into_iter().map(Step::Happens));
+    }
+    for flight in world.asking.iter().flat_map(|asking| &asking.flights) {
+        steps.extend([ProbeOutcome::Success, ProbeOutcome::Failure, ProbeOutcome::Unknown].map(|outcome| Step::Answered(*flight, outcome)));
     }
     if world.facts.sandbox.state == SandboxState::Ready && world.facts.sandbox.attempt < 1 {
         steps.push(Step::Happens(Event::SandboxDied));
@@ -133,6 +162,9 @@ fn container_steps(world: &World, c: C) -> Vec<Event> {
     if run.pre_stop == PreStop::Sent {
         events.push(Event::HookDone(c, Hook::PreStop, Ok(())));
     }
+    if world.asking.is_some() {
+        return events;
+    }
     if asked.startup.is_some() && !run.passed && !run.told {
         events.extend([Event::Started(c), Event::ProbeFailed(c, Probe::Startup)]);
     }
@@ -147,6 +179,9 @@ fn fingerprint(world: &World) -> u64 {
     let mut hash = DefaultHasher::new();
     relative_facts(&world.facts, world.now, world.spec).hash(&mut hash);
     relative_watch(&world.watch, world.now, world.spec).hash(&mut hash);
+    if let Some(asking) = &world.asking {
+        relative_asking(asking, world).hash(&mut hash);
+    }
     hash.finish()
 }
 
@@ -200,6 +235,7 @@ fn relative_facts(facts: &Facts, now: u64, spec: &Spec) -> Facts {
                 refusal.retry = ago(refusal.retry, now, memory);
             }
             State::Running(run) => {
+                // It has its place beside the probes, which count from it.
                 run.since = At::default();
                 run.round = (round - run.round).min(1);
                 run.term.iter_mut().for_each(rel);
@@ -216,6 +252,34 @@ fn relative_facts(facts: &Facts, now: u64, spec: &Spec) -> Facts {
     facts.sandbox.attempt = facts.sandbox.attempt.min(2);
     facts.round = 0;
     facts
+}
+
+/// What was asked of an instance that has ended makes a difference only by the answer that is still to come.
+fn relative_asking(asking: &Asking, world: &World<'_>) -> (Vec<Worker>, Vec<Asked>, Vec<Flight>) {
+    const MEMORY: u64 = 4_000;
+    let mut asking = asking.clone();
+    for worker in &mut asking.probes.workers {
+        let current = worker.instance == world.facts.container(worker.c).restarts && world.runs(worker.c);
+        worker.instance = u32::from(!current);
+        worker.flight = worker.flight.map(|_| 0);
+        if !current {
+            *worker = Worker { begun: None, unknown: 0, last: None, streak: 0, ..*worker };
+        }
+        worker.begun = worker.begun.map(|begun| ago(begun, world.now, MEMORY));
+        worker.streak = worker.streak.min(4);
+    }
+    for asked in &mut asking.watch {
+        if !world.runs(asked.c) {
+            *asked = Asked { since: 0, asked: None, open: false, errors: 0, last: None, streak: 0, over: false, ready: false, ..*asked };
+            continue;
+        }
+        asked.since = ago(asked.since, world.now, MEMORY);
+        asked.asked = asked.asked.map(|at| ago(at, world.now, MEMORY));
+        asked.streak = asked.streak.min(4);
+    }
+    asking.flights.iter_mut().for_each(|flight| flight.number = 0);
+    asking.flights.sort_by_key(|flight| (flight.c, flight.kind, flight.current));
+    (asking.probes.workers, asking.watch, asking.flights)
 }
 
 fn relative_watch(watch: &Watch, now: u64, spec: &Spec) -> Watch {

@@ -3,11 +3,11 @@
 mod lifecycle_sim;
 
 use lifecycle_sim::{Answer, World, exit, pod};
-use minipod::lifecycle::{C, Event, Hook, PreStop, Probe, State};
+use minipod::lifecycle::{C, Event, Hook, PreStop, Probe, ProbeOutcome, State};
 use proptest::prelude::*;
 
 fn a_container() -> impl Strategy<Value = String> {
-    let flags = proptest::sample::subsequence(vec![".startup", ".live", ".live60", ".ready", ".post", ".pre"], 0..=3);
+    let flags = proptest::sample::subsequence(vec![".startup-p2-f2", ".live-d3", ".live60", ".ready-p1-s2", ".post", ".pre"], 0..=3);
     let own = prop_oneof![5 => Just(""), 1 => Just(".Never"), 1 => Just(".OnFailure.on1"), 1 => Just(".Never.all1")];
     (flags, own).prop_map(|(flags, own)| format!("{own}{}", flags.concat()))
 }
@@ -104,13 +104,18 @@ fn answers(world: &mut World, c: C, ok: bool) {
 }
 
 fn probes(world: &mut World, c: C, ok: bool) {
+    if let Some(asking) = &world.asking {
+        let outcome = if ok { ProbeOutcome::Success } else { ProbeOutcome::Failure };
+        let flights: Vec<_> = asking.flights.iter().filter(|flight| flight.c == c).copied().collect();
+        return flights.into_iter().for_each(|flight| world.answered(flight, outcome));
+    }
     let asked = world.spec.container(c);
     let State::Running(run) = &world.facts.container(c).state else { return };
     if asked.startup.is_some() && !run.passed && !run.told {
         world.happen(if ok { Event::Started(c) } else { Event::ProbeFailed(c, Probe::Startup) })
     } else if asked.liveness.is_some() && run.passed && !run.told && !ok {
         world.happen(Event::ProbeFailed(c, Probe::Liveness))
-    } else if asked.readiness {
+    } else if asked.readiness.is_some() {
         world.happen(Event::ReadyChanged(c, ok))
     }
 }
@@ -122,6 +127,16 @@ proptest! {
     fn no_life_breaks_a_rule(notation in a_pod(), steps in proptest::collection::vec(a_step(), 1..80)) {
         let spec = pod(&notation);
         let mut world = World::new(&spec, Answer::Spawned);
+        world.settle();
+        for step in &steps {
+            live(&mut world, step);
+        }
+    }
+
+    #[test]
+    fn no_probe_is_asked_too_early_or_forgotten(notation in a_pod(), steps in proptest::collection::vec(a_step(), 1..80)) {
+        let spec = pod(&notation);
+        let mut world = World::asking(&spec, Answer::Spawned);
         world.settle();
         for step in &steps {
             live(&mut world, step);

@@ -529,9 +529,9 @@ fn a_pod_of_the_api_becomes_a_spec() {
     use minipod::lifecycle::{C, Policy, ProbeSpec, Role, Rule};
     assert_eq!((spec.grace_seconds, spec.active_deadline_seconds, spec.restart_policy), (7, Some(60), Policy::OnFailure));
     assert_eq!(spec.all().map(|c| spec.role(c)).collect::<Vec<_>>(), [Role::Init, Role::Sidecar, Role::App]);
-    assert_eq!(spec.container(C(1)).startup, Some(ProbeSpec { grace_seconds: Some(4) }));
+    assert_eq!(spec.container(C(1)).startup, Some(ProbeSpec { grace_seconds: Some(4), ..ProbeSpec::default() }));
     let app = spec.container(C(2));
-    assert_eq!((app.pre_stop, app.post_start, app.readiness, app.restart_policy), (true, false, true, Some(Policy::Never)));
+    assert_eq!((app.pre_stop, app.post_start, app.readiness.is_some(), app.restart_policy), (true, false, true, Some(Policy::Never)));
     assert_eq!(app.restart_rules, [Rule { all_containers: false, not_in: true, codes: vec![0, 1] }]);
     assert_eq!((spec.to_string().as_str(), spec.find("s"), spec.generation), ("web_shop(u1)", Some(C(1)), Some(3)));
 }

@@ -258,20 +258,47 @@ fn restart_policies_and_rules_follow_their_rules() {
             "restartPolicy: Never\nrestartPolicyRules: [{action: Stop}]",
             &["exitCodes: Required value: must be specified", "action: Unsupported value: \"Stop\": supported values: \"Restart\", \"RestartAllContainers\""],
         ),
-        (
-            "restartPolicy: Never\nrestartPolicyRules: [{action: RestartAllContainers, exitCodes: {operator: Is}}]",
-            &["action: RestartAllContainers is not supported yet", "operator: Unsupported value: \"Is\""],
-        ),
+        ("restartPolicy: Never\nrestartPolicyRules: [{action: RestartAllContainers, exitCodes: {operator: Is}}]", &["operator: Unsupported value: \"Is\""]),
     ]);
     in_spec(&[
         (
             "initContainers: [{name: i, image: b, livenessProbe: {exec: {command: [a]}}}]",
-            &[
-                "initContainers[0].livenessProbe: probes are not supported yet",
-                "initContainers[0].livenessProbe: Forbidden: may not be set for init containers without restartPolicy=Always",
-            ],
+            &["initContainers[0].livenessProbe: Forbidden: may not be set for init containers without restartPolicy=Always"],
         ),
         ("initContainers: [{name: i, image: b, restartPolicy: Always}]", &[]),
+    ]);
+}
+
+#[test]
+fn probes_and_hooks_follow_their_rules() {
+    let sleep = "sleep.seconds: Invalid value: 31: must be non-negative and less than terminationGracePeriodSeconds (30)";
+    in_container(&[
+        ("readinessProbe: {httpGet: {path: /, port: web}, periodSeconds: 1, successThreshold: 2}", &[]),
+        ("livenessProbe: {grpc: {port: 1, service: s}, terminationGracePeriodSeconds: 5}", &[]),
+        ("lifecycle: {postStart: {sleep: {seconds: 0}}, preStop: {httpGet: {port: 80}}}", &[]),
+        ("livenessProbe: {periodSeconds: 1}", &["spec.containers[0].livenessProbe: Required value: must specify a handler type"]),
+        ("startupProbe: {exec: {command: [a]}, tcpSocket: {port: 1}}", &["startupProbe.tcpSocket: Forbidden: may not specify more than 1 handler type"]),
+        ("readinessProbe: {exec: {command: []}}", &["readinessProbe.exec.command: Required value"]),
+        ("livenessProbe: {exec: {command: [a]}, successThreshold: 2}", &["livenessProbe.successThreshold: Invalid value: 2: must be 1"]),
+        ("startupProbe: {exec: {command: [a]}, failureThreshold: -1}", &["failureThreshold: Invalid value: -1: must be greater than or equal to 0"]),
+        (
+            "livenessProbe: {exec: {command: [a]}, terminationGracePeriodSeconds: 0}",
+            &["terminationGracePeriodSeconds: Invalid value: 0: must be greater than 0"],
+        ),
+        (
+            "readinessProbe: {exec: {command: [a]}, terminationGracePeriodSeconds: 1}",
+            &["terminationGracePeriodSeconds: Invalid value: 1: must not be set for readinessProbes"],
+        ),
+        ("livenessProbe: {tcpSocket: {port: 70000}}", &["tcpSocket.port: Invalid value: 70000: must be between 1 and 65535, inclusive"]),
+        ("livenessProbe: {tcpSocket: {port: a_b}}", &["tcpSocket.port: Invalid value: \"a_b\""]),
+        ("livenessProbe: {httpGet: {port: 1, scheme: FTP}}", &["httpGet.scheme: Unsupported value: \"FTP\": supported values: \"HTTP\", \"HTTPS\""]),
+        (
+            "livenessProbe: {httpGet: {port: 1, httpHeaders: [{name: a b, value: c}]}}",
+            &["httpHeaders[0].name: Invalid value: \"a b\": a valid HTTP header must consist of"],
+        ),
+        ("livenessProbe: {httpGet: {port: 1, httpHeaders: [{name: a, value: \"b\\r\\nc: d\"}]}}", &["httpHeaders[0].value: Invalid value"]),
+        ("lifecycle: {preStop: {sleep: {seconds: 31}}}", &[sleep]),
+        ("lifecycle: {preStop: {tcpSocket: {port: 1}}}", &["preStop.tcpSocket: no kubelet can run it"]),
     ]);
 }
 
@@ -337,7 +364,7 @@ fn what_is_not_done_is_refused_before_anything_starts_but_not_its_default() {
         ("securityContext: {privileged: true, procMount: Default}", &["securityContext.privileged: not supported yet"]),
         ("securityContext: {privileged: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}", &[]),
         ("envFrom: [{configMapRef: {name: a}}]", &["envFrom: ConfigMaps and Secrets are not supported yet"]),
-        ("lifecycle: {preStop: {exec: {command: [a]}}}", &["lifecycle: lifecycle hooks are not supported yet"]),
+        ("lifecycle: {stopSignal: SIGUSR1}", &["lifecycle.stopSignal: not supported yet"]),
         ("readinessProbe: null\nenvFrom: []\nlifecycle:", &[]),
     ]);
 }

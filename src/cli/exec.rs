@@ -22,7 +22,7 @@ use crate::pod::control::{self, Reply, Request};
 use crate::pod::dir::PodDir;
 use crate::pod::places::Places;
 use crate::sys::poll::{Poll, Signals};
-use crate::sys::process::{self, Child, Namespaces};
+use crate::sys::process::{self, Child};
 use crate::sys::{file, socket, tty};
 
 /// Run a command in a container of a running pod
@@ -183,11 +183,7 @@ fn keep(plan: &Plan, means: &Means, hands: Hands<'_>, caller: BorrowedFd<'_>) ->
     }
 }
 
-/// Joins the container first, all but its cgroup namespace: so the child is born where none of its paths leads to a file of the host,
-/// whoever in the container may look into it.
 fn join_and_launch(plan: &Plan, means: &Means, hands: Hands<'_>) -> Result<Child, Error> {
-    let all = Namespaces::MOUNT | Namespaces::PID | Namespaces::NET | Namespaces::IPC | Namespaces::UTS;
-    process::join_namespaces(&means.main, all)?;
     launch(plan, &Hands { holder: Some(means.main.as_fd()), limits: &means.limits, ..hands }, Some(means.cgroup.as_fd()))
 }
 

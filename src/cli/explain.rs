@@ -11,6 +11,7 @@ use super::need_root;
 use super::run::manifest_of;
 use crate::pod::explain::{self, Explained};
 use crate::pod::places::Places;
+use crate::sys::process::Namespaces;
 
 /// Show how a pod would be started: each step with its system calls, or the OCI runtime spec
 #[derive(Debug, Args)]
@@ -72,7 +73,7 @@ fn steps(one: &Explained, out: &mut impl Write) -> Result<()> {
         Some(image) => writeln!(out, "container {} ({image})", one.name)?,
         None => writeln!(out, "{}", one.name)?,
     }
-    let pid = if one.plan.joins_pid_namespace { ", in the pause's pid namespace" } else { "" };
+    let pid = if one.plan.born_in.contains(Namespaces::PID) { ", in the pause's pid namespace" } else { "" };
     writeln!(out, "  {:>2}  {:<32} a process with its own {}{pid}, born in cgroup {}", 0, "clone3", one.plan.namespaces, one.cgroup.display())?;
     for (step, number) in one.plan.steps.iter().zip(1..) {
         writeln!(out, "  {number:>2}  {:<32} {step}", step.calls())?;

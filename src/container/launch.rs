@@ -8,17 +8,19 @@
 //!     eight bytes: step, call, errno               execve (the pipe is close-on-exec)
 //! ```
 //!
-//! The parent waits for the answer. A start takes well under a millisecond; what can make it longer is a bind mount from a
-//! dead network file system, and then there is nothing better to do than to wait for it.
+//! [`launch`] waits for the answer. A start takes well under a millisecond; what can make it longer is a bind mount from a
+//! dead network file system, and then there is nothing better to do than to wait for it. [`begin`] does not wait: a process that joins
+//! a running container may be held up by it (a frozen cgroup, a program on a dead file system), and the pod has other things to do.
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::plan::Plan;
 use super::step::{CALLS, Hands, Step, Walk};
 use crate::error::{Cause, Error, Result};
 use crate::sys::process::{self, Child, Namespaces};
 use crate::sys::tty;
+use crate::sys::visit::Visit;
 
 /// Starts the plan's process, born in `cgroup`. The error names the step that failed; its reason is the step's.
 pub fn launch(plan: &Plan, hands: &Hands<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<Child> {
@@ -28,19 +30,42 @@ pub fn launch(plan: &Plan, hands: &Hands<'_>, cgroup: Option<BorrowedFd<'_>>) ->
 
 /// The same for a plan that executes nothing: the child then does `work` with its three streams, and ends with its code.
 pub fn launch_visit(plan: &Plan, hands: &Hands<'_>, cgroup: Option<BorrowedFd<'_>>, work: impl FnOnce() -> i32) -> Result<Child> {
-    let (answer, report) = process::pipe()?;
-    let _home = match (plan.joins_pid_namespace, hands.holder) {
-        (true, Some(holder)) => Some(PidNamespaceVisit::to(holder)?),
-        _ => None,
-    };
-    let child = process::clone(plan.namespaces, cgroup, || walk(plan, hands, report.as_fd(), work))?;
-    drop(report);
+    let Begun { child, answer } = begin_visit(plan, hands, cgroup, work)?;
     let mut message = [0; 8];
     if tty::read(&answer, &mut message)? == 0 {
         return Ok(child);
     }
     child.wait()?;
     Err(told(plan, Message::from_bytes(message)))
+}
+
+/// A child on its way through its plan, or already in its program.
+pub struct Begun {
+    pub child: Child,
+    answer: OwnedFd,
+}
+
+/// As [`launch`], without waiting for the answer: ask [`Begun::failure`] once the child has ended.
+pub fn begin(plan: &Plan, hands: &Hands<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<Begun> {
+    begin_visit(plan, hands, cgroup, || 127)
+}
+
+fn begin_visit(plan: &Plan, hands: &Hands<'_>, cgroup: Option<BorrowedFd<'_>>, work: impl FnOnce() -> i32) -> Result<Begun> {
+    let (answer, report) = process::pipe()?;
+    let _visit = match hands.holder {
+        Some(holder) if plan.born_in != Namespaces::empty() => Some(Visit::to(holder, plan.born_in)?),
+        _ => None,
+    };
+    let child = process::clone(plan.namespaces, cgroup, || walk(plan, hands, report.as_fd(), work))?;
+    Ok(Begun { child, answer })
+}
+
+impl Begun {
+    /// The step at which the plan failed; None if the program was executed. To be asked after the child's end: before, it waits for it.
+    pub fn failure(&self, plan: &Plan) -> Result<Option<Error>> {
+        let mut message = [0; 8];
+        Ok((tty::read(&self.answer, &mut message)? > 0).then(|| told(plan, Message::from_bytes(message))))
+    }
 }
 
 /// The child's part: never returns to the caller.
@@ -111,24 +136,4 @@ fn execute_error(program: &process::Program, errno: i32) -> Error {
         return Error::said(format!("exec: {name:?}: executable file not found in $PATH"));
     }
     Error::call("execve", name, errno)
-}
-
-/// While it lives, our children are born in another PID namespace; then we come back.
-struct PidNamespaceVisit {
-    home: std::os::fd::OwnedFd,
-}
-
-impl PidNamespaceVisit {
-    fn to(holder: BorrowedFd<'_>) -> Result<PidNamespaceVisit> {
-        let visit = PidNamespaceVisit { home: process::own_pid_namespace()? };
-        process::join_namespaces(holder, Namespaces::PID)?;
-        Ok(visit)
-    }
-}
-
-impl Drop for PidNamespaceVisit {
-    fn drop(&mut self) {
-        // It was ours a moment ago; were it refused, the next clone would fail loudly (EINVAL).
-        let _ = process::join_namespace_fd(&self.home);
-    }
 }

@@ -52,5 +52,5 @@ pub fn plan(pod: &PodSpec, hostname: &str, scratch: &Path) -> Plan {
         Step::DieWithSupervisor,
         Step::ExecutePause,
     ]);
-    Plan { namespaces: shared | Namespaces::MOUNT, joins_pid_namespace: false, steps }
+    Plan { namespaces: shared | Namespaces::MOUNT, born_in: Namespaces::empty(), steps }
 }

@@ -38,8 +38,9 @@ pub struct Layers {
 pub struct Plan {
     /// Namespaces that clone3 makes.
     pub namespaces: Namespaces,
-    /// Whether the child must be born in the pause's PID namespace, which only the parent's setns can do.
-    pub joins_pid_namespace: bool,
+    /// Namespaces of the holder that the parent enters for the moment of the birth: a PID namespace takes only children, and in a mount
+    /// namespace the child should never have been elsewhere.
+    pub born_in: Namespaces,
     pub steps: Vec<Step>,
 }
 
@@ -73,22 +74,22 @@ pub fn compile(spec: &Spec, layers: Layers, limited: bool) -> Result<Plan> {
     steps.extend(rights(process));
     // After the change of user, which would take it away again.
     steps.extend([Step::DieWithSupervisor, Step::Execute(program(process)?)]);
-    Ok(Plan { namespaces: made, joins_pid_namespace: joined.contains(Namespaces::PID), steps })
+    Ok(Plan { namespaces: made, born_in: joined & Namespaces::PID, steps })
 }
 
-/// The plan of a further process in a running container, whose spec's process part is given with the command replaced. Whoever launches
-/// it has joined the container's namespaces before, so that the child is born where no file of the host is; only the cgroup namespace
-/// is left to the child, as clone3 must still see the cgroup from outside.
+/// The plan of a further process in a running container, whose spec's process part is given with the command replaced. It is born in the
+/// container's mount and PID namespaces, where no file of the host is; the cgroup namespace is left to the child, as clone3 must still
+/// see the cgroup from outside.
 pub fn compile_exec(process: &Process, limited: bool) -> Result<Plan> {
     let mut steps = vec![Step::Hide, Step::NewSession];
     if limited {
         steps.push(Step::EnterLimits);
     }
-    steps.push(Step::Join(Namespaces::CGROUP));
+    steps.push(Step::Join(Namespaces::NET | Namespaces::IPC | Namespaces::UTS | Namespaces::CGROUP));
     steps.push(if process.terminal() == Some(true) { Step::Terminal { console: false } } else { Step::Streams });
     steps.extend(rights(process));
     steps.push(Step::Execute(program(process)?));
-    Ok(Plan { namespaces: Namespaces::empty(), joins_pid_namespace: false, steps })
+    Ok(Plan { namespaces: Namespaces::empty(), born_in: Namespaces::MOUNT | Namespaces::PID, steps })
 }
 
 /// The plan of a visit: a child of ours that does its work with a container's files and rights, and executes nothing
@@ -100,7 +101,7 @@ pub fn compile_visit(process: &Process, limited: bool) -> Plan {
     }
     steps.extend([Step::Join(Namespaces::MOUNT), Step::Streams]);
     steps.extend(rights(process));
-    Plan { namespaces: Namespaces::empty(), joins_pid_namespace: false, steps }
+    Plan { namespaces: Namespaces::empty(), born_in: Namespaces::empty(), steps }
 }
 
 /// What is ours is closed; the working directory; then rights are given up: the same for a main process and an exec.

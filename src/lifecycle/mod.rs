@@ -47,6 +47,7 @@
 //! | `backoff` | and when |
 //! | `ending` | why everything stops |
 //! | `decide` | converge, drain |
+//! | `probing` | when probes are asked, and what their answers mean |
 //! | `look`, `phase`, `conditions`, `status` | what it looks like |
 //!
 //! Rules for the owner:
@@ -55,9 +56,11 @@
 //! - Of what happened at once, a hook's answer is observed before the exit of its program, and both before the next `decide`.
 //! - A message of an older instance (a probe, a hook) is not sent: the facts know only the current one.
 //! - `Tell` carries the message of a Kubernetes event that follows from the state alone. The others belong to the deed: Pulling,
-//!   Pulled, Created, Started, Failed with a start; FailedPostStartHook and FailedPreStopHook with a hook's error; Unhealthy with a
-//!   probe; SandboxChanged with a StartSandbox whose attempt is above 0; DeadlineExceeded when [`drain`] first says [`Why::Deadline`].
-//! - From `Tell` Killing on, startup and liveness probes of that container stop; readiness probes go on until it has ended.
+//!   Pulled, Created, Started, Failed with a start; FailedPostStartHook and FailedPreStopHook with a hook's error; Unhealthy and
+//!   ProbeWarning with the answer to a probe; SandboxChanged with a StartSandbox whose attempt is above 0; DeadlineExceeded when [`drain`]
+//!   first says [`Why::Deadline`].
+//! - Probes have a machine of their own beside the engine, [`Probes`]: what it says is due is asked, and its answers are events. The
+//!   alarm is the earlier one of both.
 
 mod backoff;
 mod conditions;
@@ -67,6 +70,7 @@ mod facts;
 mod look;
 mod observe;
 mod phase;
+mod probing;
 mod spec;
 mod status;
 mod verdict;
@@ -77,5 +81,6 @@ pub use ending::{Drain, Why, drain};
 pub use facts::*;
 pub use look::{Look, Waiting, look};
 pub use observe::observe;
+pub use probing::{Attempt, Heard, ProbeKind, ProbeOutcome, Probes, Worker};
 pub use spec::*;
 pub use status::status;

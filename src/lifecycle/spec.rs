@@ -61,11 +61,45 @@ impl Rule {
     }
 }
 
-/// A probe that exists; how and when it asks is the business of the pod's loop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// A probe that exists, and when it is asked; how is the business of the pod's loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ProbeSpec {
+    /// Counted from the start of the instance, in milliseconds.
+    pub initial_delay_ms: u64,
+    /// From one attempt to the next, in milliseconds; not 0.
+    pub period_ms: u64,
+    /// How long one attempt may take, in milliseconds.
+    pub timeout_ms: u64,
+    /// As many successes in a row make a success.
+    pub success_threshold: u32,
+    /// As many failures in a row make a failure.
+    pub failure_threshold: u32,
     /// The grace of a kill by this probe, in seconds; without it the pod's is used. It may be longer than the pod's.
     pub grace_seconds: Option<u64>,
+}
+
+impl Default for ProbeSpec {
+    /// Kubernetes' defaults (`defaults.go`).
+    fn default() -> ProbeSpec {
+        ProbeSpec { initial_delay_ms: 0, period_ms: 10_000, timeout_ms: 1_000, success_threshold: 1, failure_threshold: 3, grace_seconds: None }
+    }
+}
+
+impl ProbeSpec {
+    /// What is missing or makes no sense gets the default: the manifest has been defaulted and validated before.
+    fn of(probe: &core::Probe) -> ProbeSpec {
+        let default = ProbeSpec::default();
+        let ms = |seconds: Option<i32>, or: u64| seconds.filter(|s| *s > 0).map_or(or, |s| u64::from(s.unsigned_abs()) * 1000);
+        let times = |times: Option<i32>, or: u32| times.filter(|n| *n > 0).map_or(or, i32::unsigned_abs);
+        ProbeSpec {
+            initial_delay_ms: ms(probe.initial_delay_seconds, default.initial_delay_ms),
+            period_ms: ms(probe.period_seconds, default.period_ms),
+            timeout_ms: ms(probe.timeout_seconds, default.timeout_ms),
+            success_threshold: times(probe.success_threshold, default.success_threshold),
+            failure_threshold: times(probe.failure_threshold, default.failure_threshold),
+            grace_seconds: probe.termination_grace_period_seconds.map(|seconds| seconds.max(0) as u64),
+        }
+    }
 }
 
 /// Of one container, what decides its fate.
@@ -79,7 +113,7 @@ pub struct ContainerSpec {
     pub restart_rules: Vec<Rule>,
     pub startup: Option<ProbeSpec>,
     pub liveness: Option<ProbeSpec>,
-    pub readiness: bool,
+    pub readiness: Option<ProbeSpec>,
     pub post_start: bool,
     pub pre_stop: bool,
 }
@@ -92,9 +126,6 @@ impl ContainerSpec {
             (true, Some(Policy::Always)) => Role::Sidecar,
             (true, _) => Role::Init,
         };
-        let probe = |probe: &Option<core::Probe>| {
-            probe.as_ref().map(|p| ProbeSpec { grace_seconds: p.termination_grace_period_seconds.map(|seconds| seconds.max(0) as u64) })
-        };
         let hooks = container.lifecycle.as_ref();
         ContainerSpec {
             name: container.name.clone(),
@@ -102,9 +133,9 @@ impl ContainerSpec {
             image: container.image.clone().unwrap_or_default(),
             restart_policy: policy,
             restart_rules: container.restart_policy_rules.iter().flatten().filter_map(Rule::of).collect(),
-            startup: probe(&container.startup_probe),
-            liveness: probe(&container.liveness_probe),
-            readiness: container.readiness_probe.is_some(),
+            startup: container.startup_probe.as_ref().map(ProbeSpec::of),
+            liveness: container.liveness_probe.as_ref().map(ProbeSpec::of),
+            readiness: container.readiness_probe.as_ref().map(ProbeSpec::of),
             post_start: hooks.is_some_and(|h| h.post_start.is_some()),
             pre_stop: hooks.is_some_and(|h| h.pre_stop.is_some()),
         }

@@ -69,7 +69,7 @@ fn container_status(spec: &Spec, facts: &Facts, c: C, now: At) -> core::Containe
         _ => false,
     };
     let ready = match &container.state {
-        State::Running(run) => asked.role != Role::Init && started && (run.ready || !asked.readiness),
+        State::Running(run) => asked.role != Role::Init && started && (run.ready || asked.readiness.is_none()),
         State::Exited(exit) => asked.role == Role::Init && look == Look::Exited && !exit.failed(),
         _ => false,
     };

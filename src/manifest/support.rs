@@ -77,6 +77,10 @@ const OTHER_VOLUME: &str = "this kind of volume is not supported yet";
 const CONTAINER: &str = "spec.containers[]";
 const SECURITY: &str = "spec.containers[].securityContext";
 const POD_SECURITY: &str = "spec.securityContext";
+/// Of each kind of probe, and of each `httpGet`.
+const PROBE: &str =
+    "exec httpGet tcpSocket grpc initialDelaySeconds timeoutSeconds periodSeconds successThreshold failureThreshold terminationGracePeriodSeconds";
+const HTTP_GET: &str = "path port host scheme httpHeaders";
 
 #[rustfmt::skip]
 pub const TABLE: &[Row] = &[
@@ -122,12 +126,43 @@ pub const TABLE: &[Row] = &[
     refused("spec.securityContext.appArmorProfile", "localhostProfile", YET),
 
     done(CONTAINER, "name image imagePullPolicy command args workingDir ports env volumeMounts resources restartPolicy restartPolicyRules \
-                     terminationMessagePath terminationMessagePolicy stdin stdinOnce tty securityContext"),
+                     terminationMessagePath terminationMessagePolicy stdin stdinOnce tty securityContext lifecycle livenessProbe readinessProbe \
+                     startupProbe"),
     no_effect(CONTAINER, "resizePolicy", "a running container is not resized"),
-    refused(CONTAINER, "livenessProbe readinessProbe startupProbe", "probes are not supported yet"),
-    refused(CONTAINER, "lifecycle", "lifecycle hooks are not supported yet"),
     refused(CONTAINER, "envFrom", "ConfigMaps and Secrets are not supported yet"),
     refused(CONTAINER, "volumeDevices", "raw block volumes are not supported"),
+    done("spec.containers[].livenessProbe", PROBE),
+    done("spec.containers[].livenessProbe.exec", "command"),
+    done("spec.containers[].livenessProbe.httpGet", HTTP_GET),
+    done("spec.containers[].livenessProbe.httpGet.httpHeaders[]", "name value"),
+    done("spec.containers[].livenessProbe.tcpSocket", "host port"),
+    done("spec.containers[].livenessProbe.grpc", "port service"),
+    done("spec.containers[].readinessProbe", PROBE),
+    done("spec.containers[].readinessProbe.exec", "command"),
+    done("spec.containers[].readinessProbe.httpGet", HTTP_GET),
+    done("spec.containers[].readinessProbe.httpGet.httpHeaders[]", "name value"),
+    done("spec.containers[].readinessProbe.tcpSocket", "host port"),
+    done("spec.containers[].readinessProbe.grpc", "port service"),
+    done("spec.containers[].startupProbe", PROBE),
+    done("spec.containers[].startupProbe.exec", "command"),
+    done("spec.containers[].startupProbe.httpGet", HTTP_GET),
+    done("spec.containers[].startupProbe.httpGet.httpHeaders[]", "name value"),
+    done("spec.containers[].startupProbe.tcpSocket", "host port"),
+    done("spec.containers[].startupProbe.grpc", "port service"),
+    done("spec.containers[].lifecycle", "postStart preStop"),
+    refused("spec.containers[].lifecycle", "stopSignal", YET),
+    done("spec.containers[].lifecycle.postStart", "exec httpGet sleep"),
+    refused("spec.containers[].lifecycle.postStart", "tcpSocket", "no kubelet can run it"),
+    done("spec.containers[].lifecycle.postStart.exec", "command"),
+    done("spec.containers[].lifecycle.postStart.httpGet", HTTP_GET),
+    done("spec.containers[].lifecycle.postStart.httpGet.httpHeaders[]", "name value"),
+    done("spec.containers[].lifecycle.postStart.sleep", "seconds"),
+    done("spec.containers[].lifecycle.preStop", "exec httpGet sleep"),
+    refused("spec.containers[].lifecycle.preStop", "tcpSocket", "no kubelet can run it"),
+    done("spec.containers[].lifecycle.preStop.exec", "command"),
+    done("spec.containers[].lifecycle.preStop.httpGet", HTTP_GET),
+    done("spec.containers[].lifecycle.preStop.httpGet.httpHeaders[]", "name value"),
+    done("spec.containers[].lifecycle.preStop.sleep", "seconds"),
     done("spec.containers[].ports[]", "name containerPort protocol"),
     refused("spec.containers[].ports[]", "hostPort", "not supported yet without hostNetwork").but_on_host_network(),
     refused("spec.containers[].ports[]", "hostIP", "not supported yet without hostNetwork").but_on_host_network(),
@@ -143,8 +178,7 @@ pub const TABLE: &[Row] = &[
     refused("spec.containers[].resources.limits", "*", "only cpu and memory are supported yet"),
     done("spec.containers[].resources.requests", "cpu memory"),
     refused("spec.containers[].resources.requests", "*", "only cpu and memory are supported yet"),
-    done("spec.containers[].restartPolicyRules[]", "exitCodes"),
-    refused("spec.containers[].restartPolicyRules[]", "action", "RestartAllContainers is not supported yet").but(&["\"Restart\""]),
+    done("spec.containers[].restartPolicyRules[]", "action exitCodes"),
     done("spec.containers[].restartPolicyRules[].exitCodes", "operator values"),
     done(SECURITY, "runAsUser runAsGroup capabilities readOnlyRootFilesystem allowPrivilegeEscalation seccompProfile appArmorProfile"),
     refused(SECURITY, "privileged runAsNonRoot", YET).but(&["false"]),
@@ -254,7 +288,7 @@ fn walk(place: &Place, steps: &mut Vec<Step>, under: &mut String, host_network: 
                 } else if let Some(row) = row
                     && !row.allows(&entry.value, host_network)
                 {
-                    tell(row, entry.value.text().unwrap_or(&entry.key), steps, findings);
+                    tell(row, steps, findings);
                 }
                 under.truncate(length);
                 steps.pop();
@@ -287,12 +321,10 @@ impl Row {
     }
 }
 
-fn tell(row: &Row, value: &str, steps: &[Step], findings: &mut Findings) {
+fn tell(row: &Row, steps: &[Step], findings: &mut Findings) {
     match row.verdict {
         Verdict::Done | Verdict::NoEffect(SERVER) => {}
         Verdict::NoEffect(why) => findings.warnings.push(format!("{}: has no effect here: {why}", super::path::print(steps))),
-        // An unknown action is a fault of its own, told with the ones that exist.
-        Verdict::Refused(_) if row.fields == "action" && value != "RestartAllContainers" => {}
         Verdict::Refused(why) => {
             findings.add(steps.to_vec(), Kind::NotSupported, None, why);
         }

@@ -1,20 +1,22 @@
 //! One start of one container: image, user, mounts, cgroup, plan, process; its output until it ends; its last words.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
+use oci_spec::runtime::Process;
 
 use super::compose::{self, Whole};
 use super::dir::make_dirs;
 use super::ground::{CGROUP_PATIENCE, Ground, pod_spec};
+use super::handler;
 use super::sandbox::{Sandbox, hostname};
 use super::supervisor::attached::Attached;
 use crate::cgroup::{self, Cgroup, Unenforced};
-use crate::container::launch::launch;
+use crate::container::launch::{self, Begun, launch};
 use crate::container::log::{self, LogFile, Records, Stream};
-use crate::container::plan::Plan;
+use crate::container::plan::{self, Plan};
 use crate::container::step::Hands;
 use crate::error::{Error, Result};
 use crate::image::{Image, Reference, Store};
@@ -36,6 +38,8 @@ pub struct Instance {
     /// The container's OCI runtime spec as it was started, for `exec`: sealed, in memory.
     pub spec: OwnedFd,
     directory: PathBuf,
+    /// What a further process in it starts from; kept only where probes or hooks will ask for one.
+    process: Option<Box<Process>>,
     /// As long as it is open, nobody removes the image's layers.
     _image: OwnedFd,
     /// As long as it is open, the program's standard input has not ended. A terminal is its own input.
@@ -108,13 +112,12 @@ pub fn start(home: &Home<'_>, container: &Container, attempt: u32) -> Result<(In
     let limits = cgroup::limits::of_container(pod_spec(home.pod), container);
     let (own_cgroup, unenforced) = ground.cgroup.container(&container.name, attempt, &limits)?;
     match launch_in(home, container, &image, &directory, &own_cgroup) {
-        Ok((Launched { child, outputs, stdin }, spec)) => {
+        Ok((Launched { child, outputs, stdin }, spec, process)) => {
             let stop_signal = image.stop_signal.as_deref().and_then(process::signal_number).unwrap_or(libc::SIGTERM);
-            Ok((
-                Instance { child, cgroup: own_cgroup, outputs, log, log_path, stop_signal, spec, directory, _image: hold, stdin, attached: Vec::new() },
-                ids,
-                unenforced,
-            ))
+            let process = handler::executes(container).then(|| process.map(Box::new)).flatten();
+            let attached = Vec::new();
+            let instance = Instance { child, cgroup: own_cgroup, outputs, log, log_path, stop_signal, spec, directory, process, _image: hold, stdin, attached };
+            Ok((instance, ids, unenforced))
         }
         Err(error) => {
             own_cgroup.remove(CGROUP_PATIENCE);
@@ -124,7 +127,7 @@ pub fn start(home: &Home<'_>, container: &Container, attempt: u32) -> Result<(In
 }
 
 /// Composes the plan, keeps the spec for `exec`, and walks the plan in the container's cgroup.
-fn launch_in(home: &Home<'_>, container: &Container, image: &Image, directory: &Path, own_cgroup: &Cgroup) -> Result<(Launched, OwnedFd)> {
+fn launch_in(home: &Home<'_>, container: &Container, image: &Image, directory: &Path, own_cgroup: &Cgroup) -> Result<(Launched, OwnedFd, Option<Process>)> {
     let ground = home.ground;
     ground.devices.attach(own_cgroup.dir())?;
     let join_files = own_cgroup.join_files()?;
@@ -144,8 +147,9 @@ fn launch_in(home: &Home<'_>, container: &Container, image: &Image, directory: &
     };
     let (spec, plan) = whole.compose()?;
     let text = serde_json::to_vec(&spec).map_err(|e| Error::said(format!("the OCI runtime spec: {e}")))?;
-    let spec = process::sealed_file("config.json", &text)?;
-    Ok((launch_with_streams(&plan, home.sandbox, own_cgroup, &join_files, container)?, spec))
+    let kept = process::sealed_file("config.json", &text)?;
+    let launched = launch_with_streams(&plan, home.sandbox, own_cgroup, &join_files, container)?;
+    Ok((launched, kept, spec.process().clone()))
 }
 
 /// Makes what one start needs on disk, empty.
@@ -202,6 +206,18 @@ fn launch_with_streams(plan: &Plan, sandbox: &Sandbox, cgroup: &Cgroup, limits: 
 }
 
 impl Instance {
+    /// Begins a further process in the container, as `exec` does; what it says on stdout and stderr goes to `output`. Its plan comes with
+    /// it: whoever wants to know why it failed needs both.
+    pub fn begin(&self, command: &[String], output: BorrowedFd<'_>) -> Result<(Plan, Begun)> {
+        let mut process = self.process.as_deref().cloned().ok_or_else(|| Error::said("the container's process is not known"))?;
+        process.set_args(Some(command.to_vec())).set_terminal(Some(false));
+        let limits = self.cgroup.join_files()?;
+        let plan = plan::compile_exec(&process, !limits.is_empty())?;
+        let hands = Hands { holder: Some(self.child.as_fd()), streams: [None, Some(output), Some(output)], limits: &limits, ..Default::default() };
+        let begun = launch::begin(&plan, &hands, Some(self.cgroup.dir()))?;
+        Ok((plan, begun))
+    }
+
     /// Reads what a stream has for one turn and logs it. False: the stream has ended and is gone.
     pub fn pump(&mut self, stream: Stream, now: Timestamp) -> Result<bool> {
         let Some(at) = self.outputs.iter().position(|(of, _)| *of == stream) else { return Ok(false) };

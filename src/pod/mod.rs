@@ -21,6 +21,7 @@ pub mod control;
 pub mod dir;
 pub mod explain;
 mod ground;
+mod handler;
 mod instance;
 mod journal;
 pub mod places;

@@ -8,10 +8,12 @@
 //! ```
 //!
 //! What to do is decided by `lifecycle`, which is pure; here it is done, and what happens is told back. Nothing here remembers a
-//! "current step": the facts are the state. Who asks is heard in `clients`, what is told stands in `told`.
+//! "current step": the facts are the state. Who asks is heard in `clients`, what is told stands in `told`, probes and hooks are in `asking`.
 
+mod asking;
 pub(super) mod attached;
 mod clients;
+mod errand;
 mod told;
 
 use std::os::fd::OwnedFd;
@@ -19,6 +21,7 @@ use std::os::fd::OwnedFd;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
+use self::asking::Asking;
 use super::control::{self, Reply, Request};
 use super::dir::{Claim, PodDir};
 use super::ground::{self, Ground, all_containers, pod_spec};
@@ -27,7 +30,7 @@ use super::journal::{Journal, Kind};
 use super::sandbox::Sandbox;
 use crate::container::log::Stream;
 use crate::error::Result;
-use crate::lifecycle::{self, Action, At, C, Event, Facts, FailedAt, Spec};
+use crate::lifecycle::{self, Action, At, C, Event, Facts, FailedAt, Hook, Spec};
 use crate::network::Names;
 use crate::sys::poll::Poll;
 use crate::sys::{process, socket};
@@ -45,6 +48,11 @@ enum Source {
     Output(C, Stream),
     /// Somebody who is attached to the container and was behind reads again.
     Room(C),
+    /// An errand has ended.
+    Errand(usize),
+    /// An errand has said something.
+    Said(usize),
+    Prober,
 }
 
 /// Where others find the supervisor.
@@ -84,6 +92,9 @@ pub struct Supervisor {
     /// pod.json lacks something beside the status.
     unwritten: bool,
     deadline_told: bool,
+    asking: Asking,
+    /// Something was done since memory was last given back.
+    untrimmed: bool,
     _claim: Claim,
 }
 
@@ -95,6 +106,8 @@ impl Supervisor {
         let facts = Facts::new(&spec, now());
         let journal = Journal::new(&ground.dir.namespace, &ground.dir.name, &spec.uid);
         Supervisor {
+            asking: Asking::new(&spec),
+            untrimmed: true,
             names: ground.network.names(),
             instances: spec.all().map(|_| None).collect(),
             ground,
@@ -137,12 +150,15 @@ impl Supervisor {
             self.tell_deadline();
             // Before anything is done about it, so that an end is seen even where the next start follows at once.
             self.publish_or_complain();
-            if actions.is_empty() {
-                self.wait(wake);
+            if actions.is_empty()
+                && let Ok(next) = self.begin_probes()
+            {
+                self.wait([wake, next].into_iter().flatten().min());
             }
             for action in actions {
+                self.untrimmed = true;
                 let event = self.perform(action);
-                self.observe(event);
+                self.act_upon(event);
             }
         }
         self.end();
@@ -152,6 +168,18 @@ impl Supervisor {
         lifecycle::observe(&self.spec, &mut self.facts, event, now());
     }
 
+    /// Observes what came of an action. The postStart of a container belongs to its start, and begins with it.
+    fn act_upon(&mut self, event: Event) {
+        let spawned = match &event {
+            Event::Spawned(c, _) if self.spec.container(*c).post_start => Some(*c),
+            _ => None,
+        };
+        self.observe(event);
+        if let Some(done) = spawned.and_then(|c| self.begin_hook(c, Hook::PostStart)) {
+            self.observe(done);
+        }
+    }
+
     /// Does one thing, and tells what came of it.
     fn perform(&mut self, action: Action) -> Event {
         match action {
@@ -159,12 +187,11 @@ impl Supervisor {
             Action::StopSandbox => self.stop_sandbox(),
             Action::Start { c, restart } => self.start(c, restart),
             Action::Abort(c) => Event::Aborted(c),
-            // The manifest reader refuses hooks until there is something that runs them.
-            Action::PreStop(c) => Event::HookDone(c, lifecycle::Hook::PreStop, Ok(())),
+            Action::PreStop(c) => self.begin_hook(c, Hook::PreStop).unwrap_or(Event::PreStopSent(c)),
             Action::Term(c) => self.signal(c, Event::TermSent(c)),
             Action::Kill(c) => self.kill(c),
             Action::Tell { c, notice, message } => self.tell(c, notice, &message),
-            Action::Reset => Event::ResetDone,
+            Action::Reset => self.reset(),
             Action::Finish(phase) => self.finish(phase),
         }
     }
@@ -205,6 +232,7 @@ impl Supervisor {
     }
 
     fn stop_sandbox(&mut self) -> Event {
+        self.cut_off_errands();
         if let Some(sandbox) = self.sandbox.take() {
             let errors = sandbox.stop(&self.ground);
             self.complain_of(errors);
@@ -256,8 +284,18 @@ impl Supervisor {
         Event::KillSent(c)
     }
 
+    /// All containers have ended, and each end took its root and its cgroup with it. What could not be removed then goes now; the sandbox
+    /// and the volumes stay.
+    fn reset(&mut self) -> Event {
+        self.cut_off_errands();
+        let removed = crate::sys::file::remove_tree(self.ground.dir.path().join("containers"));
+        self.complain_of(removed.err());
+        Event::ResetDone
+    }
+
     /// Nothing runs any more: the sandbox goes, then the last phase is told.
     fn finish(&mut self, phase: lifecycle::Phase) -> Event {
+        self.stop_asking();
         self.stop_sandbox();
         Event::Finished(phase)
     }
@@ -266,15 +304,20 @@ impl Supervisor {
     fn wait(&mut self, wake: Option<u64>) {
         let dns = self.sandbox.as_ref().and_then(|sandbox| sandbox.dns.as_ref()).and_then(|dns| dns.deadline());
         let until = [wake, dns, self.patience()].into_iter().flatten().min();
-        if until.is_none_or(|until| until > now().mono + TRIM_AFTER) {
+        if self.untrimmed && until.is_none_or(|until| until > now().mono + TRIM_AFTER) {
             self.trim();
         }
         // Rounded up: waking early would find nothing due and spin.
         let ready = self.poll.wait(until.map(|until| until.saturating_sub(now().mono) + 1));
         match ready {
-            Ok(tokens) => tokens.into_iter().filter_map(Source::of).for_each(|source| self.handle(source)),
+            Ok(tokens) => {
+                let mut sources: Vec<Source> = tokens.into_iter().filter_map(Source::of).collect();
+                sources.sort_by_key(|source| source.turn());
+                sources.into_iter().for_each(|source| self.handle(source));
+            }
             Err(error) => self.complain_of(Some(error)),
         }
+        self.look_at_deadlines();
         self.serve_dns();
         self.leave_late();
     }
@@ -282,7 +325,10 @@ impl Supervisor {
     /// Before a long wait nothing of what starting needed is kept in memory.
     fn trim(&mut self) {
         match self.poll.wait(Some(TRIM_AFTER)) {
-            Ok(tokens) if tokens.is_empty() => process::trim_memory(),
+            Ok(tokens) if tokens.is_empty() => {
+                process::trim_memory();
+                self.untrimmed = false;
+            }
             // Level-triggered: the wait that follows finds it again.
             _ => {}
         }
@@ -295,6 +341,9 @@ impl Supervisor {
             Source::Client(number) => self.hear_client(number),
             Source::Pause => self.observe(Event::SandboxDied),
             Source::Dns => {}
+            Source::Errand(number) => self.hear_errand(number, true),
+            Source::Said(number) => self.hear_errand(number, false),
+            Source::Prober => self.hear_prober(),
             Source::Exit(c) => self.reap(c),
             Source::Output(c, stream) => self.pump(c, stream),
             Source::Room(c) => self.make_room(c),
@@ -317,6 +366,7 @@ impl Supervisor {
             self.poll.remove(&instance.child);
             let (ended, errors) = instance.finish(container_of(&self.pod, c), exit, Timestamp::now());
             self.complain_of(errors);
+            self.wake_hooks_of(c);
             self.observe(Event::Exited(c, ended));
         }
     }
@@ -387,6 +437,16 @@ fn now() -> At {
 }
 
 impl Source {
+    /// Of what happened at once, this comes first, next, last: a hook's end before the end of its container, and that before the word of
+    /// a probe, to which its server did not answer because it was ending.
+    fn turn(self) -> u8 {
+        match self {
+            Source::Errand(_) => 0,
+            Source::Prober => 2,
+            _ => 1,
+        }
+    }
+
     fn token(self) -> u64 {
         let (kind, number) = match self {
             Source::Listener => (0, 0),
@@ -398,6 +458,9 @@ impl Source {
             Source::Output(c, Stream::Stdout) => (6, c.0),
             Source::Output(c, Stream::Stderr) => (7, c.0),
             Source::Room(c) => (8, c.0),
+            Source::Errand(number) => (9, number),
+            Source::Said(number) => (10, number),
+            Source::Prober => (11, 0),
         };
         kind << 32 | number as u64
     }
@@ -414,6 +477,9 @@ impl Source {
             6 => Source::Output(C(number), Stream::Stdout),
             7 => Source::Output(C(number), Stream::Stderr),
             8 => Source::Room(C(number)),
+            9 => Source::Errand(number),
+            10 => Source::Said(number),
+            11 => Source::Prober,
             _ => return None,
         })
     }

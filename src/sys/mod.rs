@@ -19,3 +19,4 @@ pub mod socket;
 pub mod tree;
 pub mod tty;
 pub mod user;
+pub mod visit;

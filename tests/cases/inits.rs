@@ -109,6 +109,15 @@ pub const CASES: &[Case] = &[
         assert_eq!(world.get("p")["status"]["phase"], "Pending");
         world.assert_silent("a");
     }),
+    case("INI-10", |world| {
+        let rules = json!([{ "action": "Restart", "exitCodes": { "operator": "In", "values": [42] } }]);
+        let script = "say Starting; if mkdir /story/once 2>/dev/null; then exit 42; fi; exit 0";
+        let pod = Pod::new("p", "Never").init("i", script).with("i", "restartPolicy", json!("Never")).with("i", "restartPolicyRules", rules);
+        world.apply_with(&pod.app("a", &once("0", 0)), &["--max-backoff", "1s"]);
+        let pod = world.wait_phase("p", "Succeeded");
+        assert_eq!(restarts(&pod, "i"), 1);
+        world.assert_order(&["i Starting", "i Starting", "a Starting"]);
+    }),
     case("INI-R1", |world| {
         // An init that fails once under OnFailure: run again, then the pod goes on.
         let init = format!("say Starting; if mkdir /story/once 2>/dev/null; then exit 42; fi; {}; exit 0", await_file("go"));

@@ -27,6 +27,7 @@ mod ending;
 mod examples;
 mod faults;
 mod foreground;
+mod hooks;
 mod inits;
 mod inside;
 mod left;
@@ -34,6 +35,7 @@ mod limits;
 mod logs;
 mod needs;
 mod pod;
+mod probes;
 mod process;
 mod restart;
 mod shared;
@@ -85,6 +87,8 @@ fn main() -> ExitCode {
         restart::CASES,
         status::CASES,
         ending::CASES,
+        hooks::CASES,
+        probes::CASES,
         foreground::CASES,
         logs::CASES,
         inside::CASES,

@@ -30,6 +30,11 @@ pub fn await_line(words: &str) -> String {
     format!("until grep -q '{words}' /story/lines; do sleep 0.02; done")
 }
 
+/// An exec handler of a probe or hook of the container `name`; `say` is known to it.
+pub fn exec(name: &str, script: &str) -> Value {
+    json!({ "exec": { "command": ["sh", "-c", format!("{}{script}", SAY.replace("NAME", name))] } })
+}
+
 /// A pod manifest in the making. Every container mounts the story's directory at /story.
 pub struct Pod {
     name: String,

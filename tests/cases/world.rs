@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -303,6 +305,16 @@ impl World {
     pub fn assert_silent(&self, container: &str) {
         let story = self.story();
         assert!(!story.iter().any(|(_, line)| line.split(' ').next() == Some(container)), "{container} ran: {story:?}");
+    }
+
+    /// Kills the processes that hold the pods' namespaces.
+    pub fn kill_pauses(&self) {
+        for cgroup in left::cgroups(&self.marks.cgroup).iter().filter(|path| path.ends_with("pause")) {
+            let processes = fs::read_to_string(cgroup.join("cgroup.procs")).expect("a cgroup of ours");
+            for pid in processes.lines().filter_map(|line| line.parse().ok()) {
+                kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it holds the namespaces of a running pod");
+            }
+        }
     }
 
     // ---- the end -------------------------------------------------------------------------------------------------

@@ -1,13 +1,15 @@
 //! A pod without processes: a small notation for pods, and a world in which the engine's actions happen at once.
 #![allow(dead_code)] // each test binary uses its own part
 
+pub mod asking;
 pub mod picture;
 pub mod watch;
 
+use asking::{Asking, Flight};
 use k8s_openapi::api::core::v1::PodStatus;
 use minipod::lifecycle::{
-    Action, At, C, ContainerSpec, Ended, Event, Facts, FailedAt, Failure, Hook, Policy, Probe, ProbeSpec, Role, Rule, Spec, State, decide, look, observe,
-    status,
+    Action, At, C, ContainerSpec, Ended, Event, Facts, FailedAt, Failure, Hook, Policy, Probe, ProbeOutcome, ProbeSpec, Role, Rule, Spec, State, decide, look,
+    observe, status,
 };
 use watch::Watch;
 
@@ -15,7 +17,8 @@ use watch::Watch;
 pub const EPOCH: u64 = 1_000_000;
 
 /// A pod from its notation: `POLICY [grace=S] [deadline=S] [max=S] : CONTAINER …`, a container being
-/// `NAME[.init|.side][.startup][.live][.ready][.post][.pre][.Never|.OnFailure|.Always][.on42][.all42]`.
+/// `NAME[.init|.side][.startup][.live][.ready][.post][.pre][.Never|.OnFailure|.Always][.on42][.all42]`. A probe may have numbers:
+/// `.live-d5-p1-t2-s1-f3`, delay, period and timeout in seconds, thresholds of success and failure.
 pub fn pod(notation: &str) -> Spec {
     let (head, body) = notation.split_once(':').expect("POLICY : CONTAINERS");
     let mut spec = Spec {
@@ -62,7 +65,7 @@ fn container(notation: &str) -> ContainerSpec {
         restart_rules: Vec::new(),
         startup: None,
         liveness: None,
-        readiness: false,
+        readiness: None,
         post_start: false,
         pre_stop: false,
     };
@@ -71,12 +74,12 @@ fn container(notation: &str) -> ContainerSpec {
         match word {
             "init" => spec.role = Role::Init,
             "side" => (spec.role, spec.restart_policy) = (Role::Sidecar, Some(Policy::Always)),
-            "startup" => spec.startup = Some(ProbeSpec::default()),
-            "live" => spec.liveness = Some(ProbeSpec::default()),
-            "live60" => spec.liveness = Some(ProbeSpec { grace_seconds: Some(60) }),
-            "ready" => spec.readiness = true,
+            "live60" => spec.liveness = Some(ProbeSpec { grace_seconds: Some(60), ..Default::default() }),
             "post" => spec.post_start = true,
             "pre" => spec.pre_stop = true,
+            _ if word.starts_with("startup") => spec.startup = Some(probe(word)),
+            _ if word.starts_with("live") => spec.liveness = Some(probe(word)),
+            _ if word.starts_with("ready") => spec.readiness = Some(probe(word)),
             _ if policy(word).is_some() => spec.restart_policy = policy(word),
             _ if word.starts_with("on") => spec.restart_rules.push(rule(&word[2..], false)),
             _ if word.starts_with("all") => spec.restart_rules.push(rule(&word[3..], true)),
@@ -84,6 +87,22 @@ fn container(notation: &str) -> ContainerSpec {
         }
     }
     spec
+}
+
+fn probe(notation: &str) -> ProbeSpec {
+    let mut probe = ProbeSpec::default();
+    for word in notation.split('-').skip(1) {
+        let number: u64 = word[1..].parse().unwrap();
+        match &word[..1] {
+            "d" => probe.initial_delay_ms = number * 1000,
+            "p" => probe.period_ms = number * 1000,
+            "t" => probe.timeout_ms = number * 1000,
+            "s" => probe.success_threshold = number as u32,
+            "f" => probe.failure_threshold = number as u32,
+            _ => panic!("unknown number {word} in {notation}"),
+        }
+    }
+    probe
 }
 
 /// How a start is answered.
@@ -112,14 +131,21 @@ pub struct World<'a> {
     pub tell: bool,
     pub status: Option<PodStatus>,
     pub watch: Watch,
+    /// Where probes are asked; else whoever plays tells of them as he likes.
+    pub asking: Option<Asking>,
 }
 
 impl<'a> World<'a> {
+    /// A world in which probes are asked.
+    pub fn asking(spec: &'a Spec, answer: Answer) -> World<'a> {
+        World { asking: Some(Asking::new(spec)), ..World::new(spec, answer) }
+    }
+
     pub fn new(spec: &'a Spec, answer: Answer) -> World<'a> {
         let facts = Facts::new(spec, at(EPOCH));
         let answers = vec![answer; spec.containers.len()];
         let watch = Watch::new(spec);
-        World { spec, facts, now: EPOCH, wake: None, answers, sandbox_fails: false, deeds: Vec::new(), tell: true, status: None, watch }
+        World { spec, facts, now: EPOCH, wake: None, answers, sandbox_fails: false, deeds: Vec::new(), tell: true, status: None, watch, asking: None }
     }
 
     /// Something happens, and the engine acts until it has nothing left to do.
@@ -128,8 +154,24 @@ impl<'a> World<'a> {
         self.settle();
     }
 
+    /// An attempt is answered.
+    pub fn answered(&mut self, flight: Flight, outcome: ProbeOutcome) {
+        self.bring(flight, outcome);
+        self.settle();
+    }
+
+    fn bring(&mut self, flight: Flight, outcome: ProbeOutcome) {
+        let asking = self.asking.as_mut().expect("only where probes are asked");
+        if let Some(event) = asking.answer(self.spec, &self.facts, &self.watch.seen, flight, outcome, self.now) {
+            self.record(event);
+        }
+    }
+
     fn record(&mut self, event: Event) {
         self.watch.event(self.spec, &event, self.now);
+        if let (Some(asking), Event::Spawned(c, _)) = (&mut self.asking, &event) {
+            asking.spawned(*c, self.now);
+        }
         observe(self.spec, &mut self.facts, event, at(self.now));
     }
 
@@ -141,6 +183,9 @@ impl<'a> World<'a> {
             self.wake = wake;
             self.show();
             if actions.is_empty() {
+                if self.ask() {
+                    continue;
+                }
                 self.watch.settled(self.spec, self.now, wake);
                 return self.nothing_changes_before_the_alarm();
             }
@@ -156,6 +201,18 @@ impl<'a> World<'a> {
         panic!("the engine does not come to rest");
     }
 
+    /// Begins the probes that are due. True: one was answered at once.
+    fn ask(&mut self) -> bool {
+        let Some(asking) = &mut self.asking else { return false };
+        if let Some((flight, outcome)) = asking.begin(self.spec, &self.facts, &self.watch.seen, self.now) {
+            self.bring(flight, outcome);
+            return true;
+        }
+        self.wake = [self.wake, asking.probes.due(self.spec, &self.facts, self.now).1].into_iter().flatten().min();
+        asking.settled(self.spec, &self.facts, &self.watch.seen, self.wake, self.now);
+        false
+    }
+
     fn show(&mut self) {
         if self.tell {
             let status = status(self.spec, &self.facts, self.status.as_ref(), at(self.now));
@@ -167,6 +224,9 @@ impl<'a> World<'a> {
     fn nothing_changes_before_the_alarm(&self) {
         let last = self.wake.map_or(self.now + 1_000_000, |wake| wake - 1);
         assert_eq!(decide(self.spec, &self.facts, last).0, [], "something is due before the alarm");
+        if let Some(asking) = &self.asking {
+            assert_eq!(asking.probes.due(self.spec, &self.facts, last).0, [], "a probe is due before the alarm");
+        }
         for c in self.spec.all() {
             let looks = [self.now, last].map(|now| look(self.spec, &self.facts, c, now));
             assert_eq!(looks[0], looks[1], "what {} shows changes before the alarm", self.spec.container(c).name);

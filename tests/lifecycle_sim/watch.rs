@@ -72,7 +72,9 @@ impl Watch {
                 self.all = None;
                 self.begin_again();
                 for seen in &mut self.seen {
-                    *seen = Seen { ever_made: seen.ever_made, pull_wait: seen.pull_wait, ..Seen::default() };
+                    // A pull that failed before anything was made waits on: there was nothing to remove.
+                    let refused = seen.refused.filter(|_| seen.ended.is_none());
+                    *seen = Seen { ever_made: seen.ever_made, pull_wait: seen.pull_wait, refused, ..Seen::default() };
                 }
             }
             Event::Finished(phase) => self.finished = Some(*phase),

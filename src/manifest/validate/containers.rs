@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
-use super::{env, names, ports, resources, restart, security, volumes};
+use super::{env, handlers, names, ports, resources, restart, security, volumes};
 use crate::manifest::fault::Findings;
 use crate::manifest::path::At;
 
@@ -60,6 +60,7 @@ fn one(container: &Container, spec: &PodSpec, known: &HashSet<&str>, at: &At, fi
     }
     security::of(container, spec, at, findings);
     restart::of(container, at, findings);
+    handlers::of(container, spec, at, findings);
 }
 
 /// A plain init container ends by itself, so nothing may watch or stop it.

@@ -6,6 +6,7 @@
 
 mod containers;
 mod env;
+mod handlers;
 mod metadata;
 mod names;
 mod network;
