@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! probes.due ─┐                ┌─ Exec ──▶ an errand in the container     (pidfd, pipe, deadline) ─┐
-//!             ├─▶ carry_out ──▶├─ Ask ───▶ the prober, another process    (its descriptor) ────────┼─▶ settle ──▶ event
+//!             ├─▶ carry_out ──▶├─ Ask ───▶ the prober, another process    (its descriptor) ────────┼─▶ bring_home ──▶ event
 //! a hook ─────┘                └─ Sleep ─▶ a deadline ─────────────────────────────────────────────┘
 //! ```
 //!
-//! Nothing here waits. What could not even be begun is settled at once.
+//! Nothing here waits. What could not even be begun is brought home at once.
 
 use std::collections::BTreeMap;
 
@@ -72,7 +72,7 @@ impl Asking {
 }
 
 impl Supervisor {
-    /// Begins the probes that are due. False: one was settled at once, so there may be something to decide. The moment is that of the
+    /// Begins the probes that are due. False: one was over at once, so there may be something to decide. The moment is that of the
     /// next probe, errand or sleep.
     pub(super) fn begin_probes(&mut self) -> Result<Option<u64>, Settled> {
         let at = now().mono;
