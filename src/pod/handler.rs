@@ -6,9 +6,6 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use crate::manifest::expand::expand;
 use crate::probe::Target;
 
-/// The User-Agent of hooks; probes have their own.
-const HOOK_AGENT: &str = "kube-lifecycle/1.36";
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Way {
     Exec(Vec<String>),
@@ -21,7 +18,7 @@ pub enum Way {
 pub fn of_probe(probe: &Probe, container: &Container, ip: &str) -> Result<Way, String> {
     match probe {
         Probe { exec: Some(exec), .. } => Ok(Way::Exec(command_of_probe(exec, container))),
-        Probe { http_get: Some(get), .. } => http(get, container, ip).map(Way::Ask),
+        Probe { http_get: Some(get), .. } => http(get, false, container, ip).map(Way::Ask),
         Probe { tcp_socket: Some(socket), .. } => tcp(socket, container, ip).map(Way::Ask),
         Probe { grpc: Some(grpc), .. } => grpc_of(grpc, ip).map(Way::Ask),
         _ => Err("missing probe handler".into()),
@@ -32,15 +29,7 @@ pub fn of_probe(probe: &Probe, container: &Container, ip: &str) -> Result<Way, S
 pub fn of_hook(hook: &LifecycleHandler, container: &Container, ip: &str) -> Result<Way, String> {
     match hook {
         LifecycleHandler { exec: Some(exec), .. } => Ok(Way::Exec(exec.command.clone().unwrap_or_default())),
-        LifecycleHandler { http_get: Some(get), .. } => {
-            let mut target = http(get, container, ip)?;
-            if let Target::Http { headers, .. } = &mut target
-                && !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("User-Agent"))
-            {
-                headers.push(("User-Agent".into(), HOOK_AGENT.into()));
-            }
-            Ok(Way::Ask(target))
-        }
+        LifecycleHandler { http_get: Some(get), .. } => http(get, true, container, ip).map(Way::Ask),
         LifecycleHandler { sleep: Some(sleep), .. } => Ok(Way::Sleep(sleep.seconds.max(0).unsigned_abs().saturating_mul(1000))),
         _ => Err("invalid handler".into()),
     }
@@ -61,12 +50,12 @@ fn command_of_probe(exec: &ExecAction, container: &Container) -> Vec<String> {
     words.map(|word| expand(word, |name| value(name).map(|variable| variable.value.as_deref().unwrap_or_default()))).collect()
 }
 
-fn http(get: &HTTPGetAction, container: &Container, ip: &str) -> Result<Target, String> {
+fn http(get: &HTTPGetAction, hook: bool, container: &Container, ip: &str) -> Result<Target, String> {
     let headers = get.http_headers.iter().flatten().map(|header| (header.name.clone(), header.value.clone())).collect();
     let path = get.path.clone().filter(|path| !path.is_empty()).unwrap_or_else(|| "/".into());
     let path = if path.starts_with('/') { path } else { format!("/{path}") };
     let https = get.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
-    Ok(Target::Http { https, host: host(get.host.as_deref(), ip), port: port(&get.port, container)?, path, headers })
+    Ok(Target::Http { hook, https, host: host(get.host.as_deref(), ip), port: port(&get.port, container)?, path, headers })
 }
 
 fn tcp(socket: &TCPSocketAction, container: &Container, ip: &str) -> Result<Target, String> {
@@ -129,7 +118,7 @@ mod tests {
     fn http_goes_to_the_pod_unless_a_host_is_given() {
         let get = |get: Value| probe(json!({"httpGet": get}));
         let target = |https, host: &str, path: &str| {
-            Ok(Way::Ask(Target::Http { https, host: host.into(), port: 80, path: path.into(), headers: vec![("X".into(), "1".into())] }))
+            Ok(Way::Ask(Target::Http { hook: false, https, host: host.into(), port: 80, path: path.into(), headers: vec![("X".into(), "1".into())] }))
         };
         let headers = json!([{"name": "X", "value": "1"}]);
         assert_eq!(get(json!({"port": 80, "httpHeaders": headers})), target(false, IP, "/"));
@@ -150,7 +139,7 @@ mod tests {
         let hook = |hook: Value| of_hook(&serde_json::from_value(hook).unwrap(), &Container::default(), IP);
         assert_eq!(hook(json!({"sleep": {"seconds": 2}})), Ok(Way::Sleep(2000)));
         assert_eq!(hook(json!({"tcpSocket": {"port": 1}})), Err("invalid handler".into()));
-        let Ok(Way::Ask(Target::Http { headers, .. })) = hook(json!({"httpGet": {"port": 1}})) else { panic!("no request") };
-        assert_eq!(headers, [("User-Agent".to_owned(), HOOK_AGENT.to_owned())]);
+        let get = Target::Http { hook: true, https: false, host: IP.into(), port: 1, path: "/".into(), headers: Vec::new() };
+        assert_eq!(hook(json!({"httpGet": {"port": 1}})), Ok(Way::Ask(get)));
     }
 }

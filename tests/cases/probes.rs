@@ -69,6 +69,20 @@ pub const CASES: &[Case] = &[
         let pod = world.wait("p", "a restart of local", |pod| restarts(pod, "local") > 0);
         assert_eq!(restarts(&pod, "open"), 0);
     }),
+    case("PRB-07", |world| {
+        let cgi = |name: &str, to: &str| format!("printf '#!/bin/sh\necho Status: 302 Found; echo Location: {to}; echo' >/www/cgi-bin/{name}; ");
+        let www = format!("mkdir -p /www/cgi-bin; echo up >/www/up; {}{}", cgi("here", "/up"), cgi("lost", "/nowhere"));
+        let www = format!("{www}{}chmod +x /www/cgi-bin/*; httpd -p 8080 -h /www; {}", cgi("away", "http://192.0.2.9/"), serve("0", 0));
+        let get = |path: &str| probe(json!({ "httpGet": { "port": 8080, "path": format!("/cgi-bin/{path}") } }), json!({ "initialDelaySeconds": 1 }));
+        let pod = Pod::new("p", "Always").app("here", &www).with("here", "readinessProbe", get("here"));
+        let pod = pod.app("away", &serve("0", 0)).with("away", "readinessProbe", get("away"));
+        world.apply(&pod.app("lost", &serve("0", 0)).with("lost", "readinessProbe", get("lost")));
+        let ready = |pod: &Value, name: &str| container(pod, name)["ready"] == true;
+        let pod = world.wait("p", "here and away are ready", |pod| ready(pod, "here") && ready(pod, "away"));
+        assert!(!ready(&pod, "lost"));
+        assert_event(world, "p", "ProbeWarning", "Readiness probe warning: Probe terminated redirects");
+        assert_event(world, "p", "Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 404");
+    }),
     case("PRB-08", |world| {
         // A startup probe that fails restarts, though liveness would pass; while it is slow liveness does not act; afterwards it does.
         let fails = probe(exec("a", "exit 1"), json!({ "failureThreshold": 2 }));
@@ -94,6 +108,13 @@ pub const CASES: &[Case] = &[
         std::fs::remove_file(world.path("story/lives")).expect("made above");
         let pod = world.wait("p", "a restart", |pod| restarts(pod, "a") > 0);
         assert_eq!(container(&pod, "a")["lastState"]["terminated"]["exitCode"], 137);
+    }),
+    case("PRB-11", |world| {
+        // That a server which answers SERVING passes is tested with the prober; none of our images has one.
+        let live = probe(json!({ "grpc": { "port": 9090 } }), json!({ "failureThreshold": 1 }));
+        world.apply(&Pod::new("p", "Always").app("a", &serve("0", 0)).with("a", "livenessProbe", live));
+        world.wait("p", "a restart", |pod| restarts(pod, "a") > 0);
+        assert_event(world, "p", "Unhealthy", "Liveness probe failed: timeout: failed to connect service");
     }),
     case("PRB-12", |world| {
         let ports = json!([{ "name": "web", "containerPort": 8080 }]);

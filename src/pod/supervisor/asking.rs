@@ -20,8 +20,6 @@ use crate::probe::{Ask, Outcome, Prober, Target};
 
 /// A hook has no limit of its own: what ends it is its container's end. A request gets a day, in milliseconds.
 const NO_LIMIT: u64 = 86_400_000;
-/// How the prober tells an answer that a probe would not like; for a hook every answer is a success.
-const ANSWERED: &str = "HTTP probe failed with statuscode";
 
 /// Who waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -315,6 +313,9 @@ impl Supervisor {
     /// A hook's answer as the engine hears it. That it failed is told, but not why: what a hook says may be a secret, so it is only
     /// shown with the container (`kuberuntime_container.go`).
     fn hook_event(&mut self, c: C, hook: Hook, came: Came) -> Option<Event> {
+        if let Came::Answered(Outcome::Warning, message) = &came {
+            self.tell_of(c, Kind::Warning, "LifecycleHTTPFallback", message);
+        }
         let result = self.hook_result(c, hook, came);
         if result.is_err() {
             let (reason, message) = match hook {
@@ -335,7 +336,6 @@ impl Supervisor {
         };
         let why = match came {
             Came::Slept | Came::Ended(End::Code(0), _) | Came::Answered(Outcome::Success | Outcome::Warning, _) => return Ok(()),
-            Came::Answered(Outcome::Failure, message) if message.starts_with(ANSWERED) => return Ok(()),
             Came::Ended(End::Code(code), _) => format!("command '{command}' exited with {code}: "),
             Came::Ended(End::Late, overdue) => overdue,
             Came::Ended(End::NotRun(error), _) => error.to_string(),
