@@ -29,6 +29,7 @@ mod faults;
 mod foreground;
 mod inits;
 mod inside;
+mod jobs;
 mod left;
 mod limits;
 mod logs;
@@ -93,6 +94,7 @@ fn main() -> ExitCode {
         limits::CASES,
         faults::CASES,
         words::CASES,
+        jobs::CASES,
         examples::CASES,
     ];
     let wanted = std::env::var("MINIPOD_CASES").unwrap_or_default();
