@@ -383,7 +383,7 @@ fn what_has_no_effect_is_accepted_and_said() {
 #[test]
 fn other_kinds_and_versions_are_refused_by_name() {
     for (text, expected) in [
-        ("apiVersion: batch/v1\nkind: Job", "f:2:7: kind Job is not supported yet"),
+        ("apiVersion: batch/v1\nkind: CronJob", "f:2:7: kind CronJob is not supported yet"),
         ("apiVersion: v1\nkind: ConfigMap", "f:2:7: kind ConfigMap is not supported yet"),
         ("apiVersion: v2\nkind: Pod", "f:1:13: no matches for kind \"Pod\" in version \"v2\"; Pod is in version \"v1\""),
         ("apiVersion: v1\nkind: Job", "f:1:13: no matches for kind \"Job\" in version \"v1\"; Job is in version \"batch/v1\""),
@@ -414,4 +414,81 @@ fn the_display_is_kubectls_and_the_drawing_shows_the_line() {
             && drawn.contains("did you mean \"command\"?"),
         "{drawn}"
     );
+}
+
+fn job(spec: &str, template: &str) -> String {
+    let spec = spec.replace('\n', "\n  ");
+    let template = template.replace('\n', "\n      ");
+    format!(
+        "apiVersion: batch/v1\nkind: Job\nmetadata:\n  name: work\nspec:\n  {spec}\n  template:\n    spec:\n      {template}\n      containers:\n      - name: c\n        image: busybox\n"
+    )
+}
+
+#[test]
+fn the_rules_of_a_job_are_told_in_the_api_servers_words() {
+    let never = "restartPolicy: Never";
+    for (spec, template, expected) in [
+        ("backoffLimit: 1", "restartPolicy: Always", &["spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\""][..]),
+        ("backoffLimit: 1", "hostname: h", &["spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\""]),
+        ("backoffLimit: -1", never, &["spec.backoffLimit: Invalid value: -1: must be greater than or equal to 0"]),
+        ("completionMode: Indexed\nparallelism: 1", never, &["spec.completions: Required value: when completion mode is Indexed"]),
+        ("completionMode: Some", never, &["spec.completionMode: Unsupported value: \"Some\": supported values: \"NonIndexed\", \"Indexed\""]),
+        (
+            "backoffLimitPerIndex: 1\nmaxFailedIndexes: 1",
+            never,
+            &[
+                "spec.backoffLimitPerIndex: Invalid value: 1: requires indexed completion mode",
+                "spec.maxFailedIndexes: Invalid value: 1: requires indexed completion mode",
+            ],
+        ),
+        (
+            "podFailurePolicy: {rules: [{action: Ignore}]}",
+            never,
+            &["spec.podFailurePolicy.rules[0]: Invalid value: specifying one of OnExitCodes and OnPodConditions is required"],
+        ),
+        (
+            "podFailurePolicy: {rules: [{action: FailIndex, onExitCodes: {containerName: x, operator: In, values: [2, 0]}}]}",
+            "restartPolicy: OnFailure",
+            &[
+                "spec.podFailurePolicy.rules[0].action: Invalid value: \"FailIndex\": requires the backoffLimitPerIndex to be set",
+                "spec.podFailurePolicy.rules[0].onExitCodes.containerName: Invalid value: \"x\": must be one of the container or initContainer names in the pod template",
+                "spec.podFailurePolicy.rules[0].onExitCodes.values: Invalid value: [2, 0]: must be ordered",
+                "spec.podFailurePolicy.rules[0].onExitCodes.values[1]: Invalid value: 0: must not be 0 for the In operator",
+                "spec.template.spec.restartPolicy: Invalid value: \"OnFailure\": only \"Never\" is supported when podFailurePolicy is specified",
+            ],
+        ),
+        (
+            "completions: 3\ncompletionMode: Indexed\nsuccessPolicy: {rules: [{succeededIndexes: \"0-3\"}, {succeededCount: 4}]}",
+            never,
+            &[
+                "spec.successPolicy.rules[0].succeededIndexes: Invalid value: \"0-3\": error parsing succeededIndexes: too large index: \"3\"",
+                "spec.successPolicy.rules[1].succeededCount: Invalid value: 4: must be less than or equal to 3 (the number of specified completions)",
+            ],
+        ),
+        // What is wrong in the template is told with its path in the job.
+        (
+            "backoffLimit: 1",
+            "restartPolicy: Never\ninitContainers: [{name: c, image: x}]",
+            &["spec.template.spec.initContainers[0].name: Duplicate value: \"c\""],
+        ),
+    ] {
+        let mut lines: Vec<String> = manifest::read(&job(spec, template), "f").unwrap_err().faults.iter().map(|fault| fault.api_line()).collect();
+        lines.sort();
+        assert_eq!(lines, expected, "{spec} {template}");
+    }
+}
+
+#[test]
+fn a_job_is_read_as_strictly_as_a_pod() {
+    for (spec, template, expected) in [
+        ("backofLimit: 1", "restartPolicy: Never", "f:6:3: spec.backofLimit: unknown field; did you mean \"backoffLimit\"?"),
+        ("restartPolicy: Never", "hostname: h", "f:6:3: spec.restartPolicy: unknown field; restartPolicy belongs in spec.template.spec"),
+        ("completions: 1\ncompletions: 2", "restartPolicy: Never", "f:7:3: spec.completions: duplicate field"),
+        ("completions: one", "restartPolicy: Never", "f:6:16: spec.completions: wrong type: \"one\": must be a whole number, not a string"),
+        ("manualSelector: true", "restartPolicy: Never", "f:6:3: spec.manualSelector: a job's pods are those that it made"),
+        ("backoffLimit: 1", "restartPolicy: Never\nhostPID: true", "f:10:7: spec.template.spec.hostPID: not supported yet"),
+    ] {
+        let lines = manifest::read(&job(spec, template), "f").unwrap_err().lines();
+        assert!(lines.iter().any(|line| line == expected), "{lines:#?}");
+    }
 }

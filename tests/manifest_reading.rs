@@ -1,6 +1,7 @@
 //! YAML as kubectl reads it, the defaults of a Pod, and texts that mean harm.
 
-use minipod::manifest::{self, Loaded};
+use k8s_openapi::api::core::v1::Pod;
+use minipod::manifest::{self, Loaded, Object};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -9,7 +10,7 @@ fn read(text: &str) -> Loaded {
 }
 
 fn json_of(text: &str) -> Value {
-    serde_json::to_value(&read(text).pods[0]).unwrap()
+    serde_json::to_value(read(text).pods().next().unwrap()).unwrap()
 }
 
 fn refused(text: &str) -> String {
@@ -55,10 +56,53 @@ fn a_small_pod_is_given_what_kubernetes_gives_it() {
 }
 
 #[test]
+fn a_small_job_is_given_what_kubernetes_gives_it() {
+    let text = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: pi}\nspec:\n  template:\n    metadata: {labels: {app: pi}}\n    spec:\n      \
+                restartPolicy: Never\n      containers: [{name: c, image: perl, resources: {limits: {cpu: 0.5}}}]\n";
+    let loaded = read(text);
+    let [Object::Job(job)] = loaded.objects.as_slice() else { panic!("{loaded:?}") };
+    let expected = json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        // A job without labels gets those of its template.
+        "metadata": { "name": "pi", "namespace": "default", "labels": { "app": "pi" } },
+        "spec": {
+            "completions": 1,
+            "parallelism": 1,
+            "backoffLimit": 6,
+            "completionMode": "NonIndexed",
+            "suspend": false,
+            "manualSelector": false,
+            "podReplacementPolicy": "TerminatingOrFailed",
+            "template": {
+                "metadata": { "labels": { "app": "pi" } },
+                "spec": {
+                    "containers": [{
+                        "name": "c",
+                        "image": "perl",
+                        "imagePullPolicy": "Always",
+                        // Requests follow from limits in a Pod, not in a template.
+                        "resources": { "limits": { "cpu": "500m" } },
+                        "terminationMessagePath": "/dev/termination-log",
+                        "terminationMessagePolicy": "File"
+                    }],
+                    "restartPolicy": "Never",
+                    "terminationGracePeriodSeconds": 30,
+                    "dnsPolicy": "ClusterFirst",
+                    "securityContext": {},
+                    "schedulerName": "default-scheduler"
+                }
+            }
+        }
+    });
+    assert_eq!(serde_json::to_value(job).unwrap(), expected);
+}
+
+#[test]
 fn a_pod_survives_being_kept_as_json() {
-    let pod = read(SMALL).pods.remove(0);
+    let pod = read(SMALL).pods().next().unwrap().clone();
     assert_eq!(manifest::from_json(&serde_json::to_value(&pod).unwrap()), Ok(pod));
-    assert!(manifest::from_json(&json!({ "apiVersion": "v1", "kind": "Pod", "spec": 1 })).is_err());
+    assert!(manifest::from_json::<Pod>(&json!({ "apiVersion": "v1", "kind": "Pod", "spec": 1 })).is_err());
 }
 
 #[test]
@@ -108,7 +152,7 @@ fn keys_become_strings_and_anchors_and_merges_are_expanded() {
 fn documents_and_lists_hold_several_pods_and_empty_ones_are_skipped() {
     let other = SMALL.replace("web", "other");
     let stream = format!("# first\n---\n{SMALL}---\n# nothing\n---\n---\n{other}...\n");
-    let names = |text: &str| read(text).pods.into_iter().map(|pod| pod.metadata.name.unwrap()).collect::<Vec<_>>();
+    let names = |text: &str| read(text).pods().map(|pod| pod.metadata.name.clone().unwrap()).collect::<Vec<_>>();
     assert_eq!(names(&stream), ["web", "other"]);
     let list = format!("apiVersion: v1\nkind: List\nitems:\n- {}\n- {}\n", SMALL.trim_end().replace('\n', "\n  "), other.trim_end().replace('\n', "\n  "));
     assert_eq!(names(&list), ["web", "other"]);

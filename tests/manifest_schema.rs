@@ -8,14 +8,17 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use minipod::manifest::support::{self, TABLE, Verdict};
+use minipod::manifest::support::{JOB, POD, Table, Verdict};
 use serde::de::value::{Error, StrDeserializer, UnitDeserializer};
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 
 #[derive(Clone)]
 struct Probe<'s> {
     at: String,
+    of: &'static str,
+    table: Table,
     seen: &'s RefCell<BTreeSet<(String, String)>>,
 }
 
@@ -24,15 +27,16 @@ impl Probe<'_> {
         let at = match self.at.as_str() {
             "" => name.to_owned(),
             // As in the table, one stands for both.
-            "spec" if name == "initContainers" || name == "ephemeralContainers" => "spec.containers".to_owned(),
+            at @ ("spec" | "spec.template.spec") if name == "initContainers" || name == "ephemeralContainers" => format!("{at}.containers"),
             at => format!("{at}.{name}"),
         };
-        Probe { at, seen: self.seen }
+        Probe { at, ..self.clone() }
     }
 
     fn text(&self) -> &'static str {
         match self.at.as_str() {
-            "kind" => "Pod",
+            "kind" => self.of,
+            "apiVersion" if self.of == "Job" => "batch/v1",
             _ => "v1",
         }
     }
@@ -56,7 +60,7 @@ impl<'de> MapAccess<'de> for Entries<'_> {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        let decided = self.current != "*" && support::row(&self.of.at, self.current).is_some_and(|row| row.verdict != Verdict::Done);
+        let decided = self.current != "*" && self.of.table.row(&self.of.at, self.current).is_some_and(|row| row.verdict != Verdict::Done);
         match decided {
             true => seed.deserialize(UnitDeserializer::new()),
             false => seed.deserialize(self.of.below(self.current)),
@@ -102,7 +106,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_seq(One(Some(Probe { at: format!("{}[]", self.at), seen: self.seen })))
+        visitor.visit_seq(One(Some(Probe { at: format!("{}[]", self.at), ..self })))
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -125,18 +129,34 @@ impl fmt::Debug for Probe<'_> {
     }
 }
 
-#[test]
-fn every_field_of_a_pod_has_a_verdict_and_every_verdict_a_field() {
+/// All fields of a kind, as far as they are judged.
+fn known<T: for<'de> Deserialize<'de>>(of: &'static str, table: Table) -> BTreeSet<(String, String)> {
     let seen = RefCell::default();
-    Pod::deserialize(Probe { at: String::new(), seen: &seen }).unwrap();
-    let known = seen.into_inner();
-    let unjudged: Vec<_> = known.iter().filter(|(under, field)| support::row(under, field).is_none()).collect();
+    T::deserialize(Probe { at: String::new(), of, table, seen: &seen }).unwrap();
+    seen.into_inner()
+}
+
+fn compare(table: Table, known: &BTreeSet<(String, String)>) {
+    let unjudged: Vec<_> = known.iter().filter(|(under, field)| table.row(under, field).is_none()).collect();
     assert!(unjudged.is_empty(), "without a verdict: {unjudged:?}");
-    let rows = TABLE.iter().flat_map(|row| row.fields.split_whitespace().map(|field| (row.under.to_owned(), field.to_owned())));
+    let rows = table.rows.iter().flat_map(|row| row.fields.split_whitespace().map(|field| (row.under.to_owned(), field.to_owned())));
     // The keys of a map are the user's, so the types cannot know them.
     let invented: Vec<_> = rows
         .filter(|(under, field)| field != "*" && !under.ends_with("limits") && !under.ends_with("requests") && !known.contains(&(under.clone(), field.clone())))
         .collect();
-    assert!(invented.is_empty(), "no field of a Pod: {invented:?}");
+    assert!(invented.is_empty(), "no such field: {invented:?}");
+}
+
+#[test]
+fn every_field_of_a_pod_has_a_verdict_and_every_verdict_a_field() {
+    let known = known::<Pod>("Pod", POD);
+    compare(POD, &known);
     assert!(known.len() > 150, "the walk saw only {} fields", known.len());
+}
+
+#[test]
+fn every_field_of_a_job_has_a_verdict_and_every_verdict_a_field() {
+    let known = known::<Job>("Job", JOB);
+    compare(JOB, &known);
+    assert!(known.contains(&("spec.template.spec.containers[]".to_owned(), "image".to_owned())), "the walk goes into the template");
 }

@@ -124,3 +124,67 @@ fn every_kind_of_volume_is_named() {
     assert!(!text.contains("<unknown>"), "{text}");
     same_as_golden("volumes.txt", &text);
 }
+
+#[test]
+fn a_job_is_described_as_kubectl_does() {
+    let job = serde_json::from_value(json!({
+        "apiVersion": "batch/v1", "kind": "Job",
+        "metadata": { "name": "pi", "namespace": "default", "labels": { "app": "pi" } },
+        "spec": {
+            "completions": 3, "parallelism": 2, "completionMode": "Indexed", "suspend": false, "backoffLimit": 6, "activeDeadlineSeconds": 90,
+            "selector": { "matchLabels": { "batch.kubernetes.io/controller-uid": "u" } },
+            "template": {
+                "metadata": { "labels": { "job-name": "pi" } },
+                "spec": {
+                    "containers": [{ "name": "a", "image": "perl", "command": ["perl"], "volumeMounts": [{ "name": "v", "mountPath": "/v" }] }],
+                    "volumes": [{ "name": "v", "emptyDir": {} }],
+                },
+            },
+        },
+        "status": {
+            "startTime": "2026-03-07T09:00:00Z", "completionTime": "2026-03-07T09:00:20Z",
+            "succeeded": 3, "failed": 1, "ready": 0, "completedIndexes": "0-2",
+        },
+    }))
+    .unwrap();
+    let args = DescribeArgs { what: vec!["job".to_owned(), "pi".to_owned()], namespace: "default".to_owned(), selector: None };
+    let expected = "\
+Name:                     pi
+Namespace:                default
+Selector:                 batch.kubernetes.io/controller-uid=u
+Labels:                   app=pi
+Annotations:              <none>
+Parallelism:              2
+Completions:              3
+Completion Mode:          Indexed
+Suspend:                  false
+Backoff Limit:            6
+Start Time:               Sat, 07 Mar 2026 09:00:00 +0000
+Completed At:             Sat, 07 Mar 2026 09:00:20 +0000
+Duration:                 20s
+Active Deadline Seconds:  90s
+Pods Statuses:            0 Active (0 Ready) / 3 Succeeded / 1 Failed
+Completed Indexes:        0-2
+Pod Template:
+  Labels:  job-name=pi
+  Containers:
+   a:
+    Image:      perl
+    Port:       <none>
+    Host Port:  <none>
+    Command:
+      perl
+    Environment:  <none>
+    Mounts:
+      /v from v (rw)
+  Volumes:
+   v:
+    Type:          EmptyDir (a temporary directory that shares a pod's lifetime)
+    Medium:        
+    SizeLimit:     <unset>
+  Node-Selectors:  <none>
+  Tolerations:     <none>
+Events:            <none>
+";
+    assert_eq!(args.jobs(&[(job, Vec::new())], now()).unwrap().stdout, expected);
+}

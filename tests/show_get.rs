@@ -2,8 +2,9 @@
 
 use clap::Parser;
 use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod};
-use minipod::cli::get::{Answer, GetArgs, Refusal, Watch, pod_of, row};
+use minipod::cli::get::{Answer, EventWatch, GetArgs, Refusal, Watch, job_row, pod_of, row};
 use serde_json::{Value, json};
 
 #[derive(Parser)]
@@ -201,14 +202,66 @@ fn a_request_that_makes_no_sense_is_refused_with_one_line() {
     let table = [
         ("pods web -l app=web", "error: name cannot be provided when a selector is specified"),
         ("pods web -A", "error: a resource cannot be retrieved by name across all namespaces"),
-        ("services", "error: the server doesn't have a resource type \"services\"; there are pods and events"),
-        ("svc/web", "error: there is no \"svc/web\" here: name pods as pod/NAME"),
+        ("services", "error: the server doesn't have a resource type \"services\"; there are pods, jobs and events"),
+        ("svc/web", "error: there is no \"svc/web\" here: name pods as pod/NAME, jobs as job/NAME"),
         ("pods -w -o json", "error: --watch prints a table: leave out --output, or use -o wide"),
         ("pods -l a=b=c", "error: unable to parse requirement: \"a=b=c\" in selector \"a=b=c\""),
     ];
     for (words, line) in table {
         assert_eq!(get(words).pods(Vec::new(), now()).map_err(|refusal: Refusal| refusal.to_string()), Err(line.to_owned()), "{words}");
     }
+}
+
+fn job(changes: Value) -> Job {
+    let mut job = json!({
+        "apiVersion": "batch/v1", "kind": "Job",
+        "metadata": { "name": "pi", "namespace": "default", "creationTimestamp": "2026-03-07T09:00:00Z" },
+        "spec": {
+            "completions": 3, "parallelism": 2,
+            "selector": { "matchLabels": { "batch.kubernetes.io/controller-uid": "u" } },
+            "template": { "spec": { "containers": [{ "name": "a", "image": "perl" }, { "name": "b", "image": "busybox" }] } },
+        },
+        "status": { "startTime": "2026-03-07T09:00:00Z", "succeeded": 1 },
+    });
+    for (part, fields) in changes.as_object().unwrap() {
+        fields.as_object().unwrap().iter().for_each(|(field, value)| job[part][field] = value.clone());
+    }
+    serde_json::from_value(job).unwrap()
+}
+
+#[test]
+fn a_job_is_a_line_as_kubectl_prints_it() {
+    let table = get("jobs -o wide").jobs(vec![job(json!({}))], "2026-03-07T09:00:30Z".parse().unwrap()).unwrap().stdout;
+    assert_eq!(
+        table,
+        "NAME   STATUS    COMPLETIONS   DURATION   AGE   CONTAINERS   IMAGES         SELECTOR\n\
+         pi     Running   1/3           30s        30s   a,b          perl,busybox   batch.kubernetes.io/controller-uid=u\n"
+    );
+    assert_eq!(get("job pi -o name").jobs(vec![job(json!({}))], now()).unwrap().stdout, "job.batch/pi\n");
+    assert_eq!(get("jobs no").jobs(Vec::new(), now()).unwrap().stderr, "Error from server (NotFound): jobs.batch \"no\" not found\n");
+}
+
+#[test]
+fn the_status_of_a_job_is_the_first_condition_that_counts() {
+    let with = |types: &[&str], metadata: Value| {
+        let all: Vec<Value> = types.iter().map(|type_| json!({ "type": type_, "status": "True" })).collect();
+        job_row(&job(json!({ "status": { "conditions": all }, "metadata": metadata })), now()).status
+    };
+    for (types, expected) in [
+        (&[][..], "Running"),
+        (&["SuccessCriteriaMet"], "SuccessCriteriaMet"),
+        (&["SuccessCriteriaMet", "Complete"], "Complete"),
+        (&["FailureTarget"], "FailureTarget"),
+        (&["FailureTarget", "Failed"], "Failed"),
+        (&["Suspended"], "Suspended"),
+    ] {
+        assert_eq!(with(types, json!({})), expected);
+    }
+    assert_eq!(with(&["Suspended"], json!({ "deletionTimestamp": "2026-03-07T09:00:00Z" })), "Terminating");
+    let queue = |parallelism: i32| job_row(&job(json!({ "spec": { "completions": null, "parallelism": parallelism } })), now()).completions;
+    assert_eq!((queue(1), queue(4)), ("1/1".to_owned(), "1/1 of 4".to_owned()));
+    let ended = job(json!({ "status": { "completionTime": "2026-03-07T09:02:05Z" } }));
+    assert_eq!(job_row(&ended, now()).duration, "2m5s");
 }
 
 #[test]
@@ -248,16 +301,16 @@ fn events_of_one_pod_are_chosen_by_its_name() {
 #[test]
 fn a_watch_of_events_prints_those_that_are_new_or_came_once_more() {
     let args = get("events -w --for pod/web");
-    let mut watch = Watch::new(&args);
-    assert_eq!(watch.update_events(&[], now()).unwrap(), "");
+    let mut watch = EventWatch::new(&args);
+    assert_eq!(watch.update(&[], now()).unwrap(), "");
     let (first, again) = (event("web", "BackOff", "2026-03-07T09:59:30Z", 1), event("web", "BackOff", "2026-03-07T10:00:00Z", 2));
     let other = event("db", "Pulled", "2026-03-07T09:50:00Z", 1);
     assert_eq!(
-        watch.update_events(&[first.clone(), other.clone()], now()).unwrap(),
+        watch.update(&[first.clone(), other.clone()], now()).unwrap(),
         "LAST SEEN   TYPE      REASON    OBJECT    MESSAGE\n30s         Warning   BackOff   pod/web   back-off...\n"
     );
-    assert_eq!(watch.update_events(&[first, other.clone()], now()).unwrap(), "");
-    assert_eq!(watch.update_events(&[again, other], now()).unwrap(), "0s          Warning   BackOff   pod/web   back-off...\n");
+    assert_eq!(watch.update(&[first, other.clone()], now()).unwrap(), "");
+    assert_eq!(watch.update(&[again, other], now()).unwrap(), "0s          Warning   BackOff   pod/web   back-off...\n");
     assert!(get("events -w -o json").what().is_err());
 }
 

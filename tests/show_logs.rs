@@ -229,8 +229,8 @@ fn options_that_contradict_are_refused_in_upstreams_words() {
     for (words, line) in table {
         assert_eq!(pod.print(words).unwrap_err(), line, "{words}");
     }
-    assert_eq!(logs("p -l app=web").pod_name().unwrap_err().to_string(), "error: only a selector (-l) or a POD name is allowed");
-    assert_eq!(logs("-l app=web").pod_name(), Ok(None));
+    assert_eq!(logs("p -l app=web").named().unwrap_err().to_string(), "error: only a selector (-l) or a POD name is allowed");
+    assert_eq!(logs("-l app=web").named(), Ok(None));
     assert!(Logs::try_parse_from(["logs"]).is_err());
     let args = logs("-fp web --timestamps=false --prefix=true");
     assert!(args.follow && args.previous && !args.timestamps && args.prefix && args.pod.as_deref() == Some("web"));

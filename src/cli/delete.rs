@@ -1,31 +1,33 @@
-//! `minipod delete`: pods are stopped gracefully and removed with all that is theirs.
+//! `minipod delete`: pods and jobs are stopped gracefully and removed with all that is theirs.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
 
-use super::get::Refusal;
+use super::get::{Kind, Refusal};
 use super::need_root;
 use super::run::manifest_of;
-use crate::pod::dir::{self, PodDir};
+use crate::manifest::Object;
+use crate::pod::dir::{self, Dir, JobDir, PodDir};
 use crate::pod::places::Places;
-use crate::pod::start;
+use crate::pod::{job, start};
 
-/// Stop pods and remove them
+/// Stop pods and jobs, and remove them
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   minipod delete pod web               SIGTERM, the pod's grace, SIGKILL; then everything of it is removed
   minipod delete pod/web --now         with a grace of one second
   minipod delete web db --grace-period 5
-  minipod delete -f pod.yaml           the pods that a file names
+  minipod delete job pi                the job with all its pods, also those that have ended
+  minipod delete -f pod.yaml           the pods and jobs that a file names
   minipod delete pods --all")]
 pub struct DeleteArgs {
-    /// `pod NAME...`, `pod/NAME...` or just names
-    #[arg(value_name = "pod NAME", required_unless_present = "filename")]
+    /// `pod NAME...`, `job NAME...`, `pod/NAME...`, or just names of pods
+    #[arg(value_name = "pod|job NAME", required_unless_present = "filename")]
     what: Vec<String>,
-    /// Delete the pods that this file names; - is standard input
+    /// Delete the pods and jobs that this file names; - is standard input
     #[arg(short, long, value_name = "FILE", conflicts_with = "what")]
     filename: Vec<PathBuf>,
     /// Seconds between the stop signal and SIGKILL; it can only shorten a deletion that is under way
@@ -37,18 +39,55 @@ pub struct DeleteArgs {
     /// With no grace at all: SIGKILL follows the stop signal after two seconds, the least that Kubernetes gives
     #[arg(long)]
     force: bool,
-    /// All pods of the namespace
+    /// All pods, or jobs, of the namespace
     #[arg(long)]
     all: bool,
-    /// Do not fail when a pod is not there
+    /// Do not fail when one is not there
     #[arg(long)]
     ignore_not_found: bool,
-    /// Wait until the pods are gone
+    /// Wait until they are gone
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true, action = clap::ArgAction::Set)]
     wait: bool,
-    /// The namespace of the pods
+    /// The namespace to look in
     #[arg(short, long, value_name = "NAME", default_value = "default")]
     namespace: String,
+}
+
+/// What is deleted.
+enum Doomed {
+    Pod(PodDir),
+    Job(JobDir),
+}
+
+impl Doomed {
+    fn new(places: &Places, kind: Kind, namespace: &str, name: &str) -> Doomed {
+        match kind {
+            Kind::Pod => Doomed::Pod(PodDir::new(places, namespace, name)),
+            Kind::Job => Doomed::Job(JobDir::new(places, namespace, name)),
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            Doomed::Pod(_) => Kind::Pod,
+            Doomed::Job(_) => Kind::Job,
+        }
+    }
+
+    fn dir(&self) -> &Dir {
+        match self {
+            Doomed::Pod(dir) => dir,
+            Doomed::Job(dir) => dir,
+        }
+    }
+
+    /// Asks for it to go. None: it is not there.
+    fn stop(&self, places: &Places, grace: Option<u64>) -> Result<Option<()>> {
+        match self {
+            Doomed::Pod(dir) => Ok(start::delete(places, dir, grace, false)?),
+            Doomed::Job(dir) => Ok(job::delete(places, dir, grace)?),
+        }
+    }
 }
 
 impl DeleteArgs {
@@ -58,50 +97,66 @@ impl DeleteArgs {
         Some(if period == 0 && !self.force { 1 } else { period as u64 })
     }
 
-    fn pods(&self, places: &Places) -> Result<Vec<PodDir>> {
-        let mut pods = Vec::new();
-        for file in &self.filename {
-            for pod in manifest_of(file)?.pods {
-                let namespace = pod.metadata.namespace.unwrap_or_else(|| self.namespace.clone());
-                pods.push(PodDir::new(places, &namespace, pod.metadata.name.as_deref().unwrap_or_default()));
-            }
+    fn doomed(&self, places: &Places) -> Result<Vec<Doomed>> {
+        let mut doomed = Vec::new();
+        for object in self.filename.iter().map(|file| manifest_of(file)).collect::<Result<Vec<_>>>()?.into_iter().flat_map(|loaded| loaded.objects) {
+            let kind = match &object {
+                Object::Pod(_) => Kind::Pod,
+                Object::Job(_) => Kind::Job,
+            };
+            let metadata = object.metadata();
+            let namespace = metadata.namespace.as_deref().unwrap_or(&self.namespace);
+            doomed.push(Doomed::new(places, kind, namespace, metadata.name.as_deref().unwrap_or_default()));
         }
         let mut words = self.what.iter().map(String::as_str).peekable();
-        if words.next_if(|word| matches!(*word, "pod" | "pods" | "po")).is_some() && words.peek().is_none() && !self.all {
-            return Err(Refusal::client("resource(s) were provided, but no name was specified").into());
+        let kind = words.peek().and_then(|word| Kind::of(word));
+        if kind.is_some() {
+            words.next();
+            if words.peek().is_none() && !self.all {
+                return Err(Refusal::client("resource(s) were provided, but no name was specified").into());
+            }
         }
+        let kind = kind.unwrap_or(Kind::Pod);
         if self.all {
-            pods.extend(dir::all(places)?.into_iter().filter(|dir| dir.namespace == self.namespace));
+            match kind {
+                Kind::Pod => doomed.extend(dir::all(places)?.into_iter().map(Doomed::Pod)),
+                Kind::Job => doomed.extend(dir::all_jobs(places)?.into_iter().map(Doomed::Job)),
+            }
+            doomed.retain(|one| one.dir().namespace == self.namespace);
         }
         for word in words {
-            let name = word.split_once('/').map_or(word, |(_, name)| name);
-            pods.push(PodDir::new(places, &self.namespace, name));
+            let (kind, name) = match word.split_once('/') {
+                None => (kind, word),
+                Some((word, name)) => (Kind::of(word).ok_or_else(|| Kind::unknown(word))?, name),
+            };
+            doomed.push(Doomed::new(places, kind, &self.namespace, name));
         }
-        Ok(pods)
+        Ok(doomed)
     }
 }
 
 /// Stops all at once and then waits for each, as kubectl does.
 pub fn delete(args: &DeleteArgs, places: &Places) -> Result<u8> {
     need_root()?;
-    let (pods, grace) = (args.pods(places)?, args.grace_seconds());
+    let (doomed, grace) = (args.doomed(places)?, args.grace_seconds());
     let mut code = 0;
     let mut stopping = Vec::new();
-    for dir in pods {
-        match start::delete(places, &dir, grace, false)? {
+    for one in doomed {
+        let (kind, dir) = (one.kind(), one.dir());
+        match one.stop(places, grace)? {
             Some(()) => {
-                println!("pod {:?} deleted from {} namespace", dir.name, dir.namespace);
-                stopping.push(dir);
+                println!("{} {:?} deleted from {} namespace", kind.resource(), dir.name, dir.namespace);
+                stopping.push(one);
             }
             None if args.ignore_not_found => {}
             None => {
-                eprintln!("{}", Refusal::not_found(&dir.name));
+                eprintln!("{}", Refusal::not_found_of(kind, &dir.name));
                 code = 1;
             }
         }
     }
     if args.wait {
-        stopping.iter().try_for_each(PodDir::wait_until_gone)?;
+        stopping.iter().try_for_each(|one| one.dir().wait_until_gone())?;
     }
     Ok(code)
 }

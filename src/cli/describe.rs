@@ -1,9 +1,10 @@
-//! `minipod describe`: all about one pod, for reading (`describePod` in `kubectl/pkg/describe/describe.go`).
+//! `minipod describe`: all about one pod or job, for reading (`describePod`, `describeJob` in `kubectl/pkg/describe/describe.go`).
 //!
 //! Sections, labels and blanks are upstream's, so that what people learned there, and what they search for, is true here.
 //! Each part writes lines of `label:<tab>value`; in the end [`Columns`] turns the tabs into columns, block by block.
 
 mod container;
+mod job;
 mod volume;
 
 use std::collections::BTreeMap;
@@ -11,28 +12,30 @@ use std::fmt;
 
 use clap::Args;
 use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod, PodSpec, PodStatus, Toleration, TopologySpreadConstraint};
 
-use super::get::{Answer, Refusal, Selector, What, nothing_found};
+use super::get::{Answer, Listed, Refusal, Selector, What, nothing_found};
 use super::table::{Columns, harmless};
 use super::why::{self, View};
 use super::{duration, events};
 
-/// Show all about pods: containers, their states and probes, volumes, conditions, events.
+/// Show all about pods or jobs: containers, their states and probes, volumes, conditions, events.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
   minipod describe pod web        why does it not start? look at State, Last State and the events below
   minipod describe pod/web -n shop
-  minipod describe pods           all pods of the namespace")]
+  minipod describe pods           all pods of the namespace
+  minipod describe job pi         why does it not end? look at Pods Statuses and the events")]
 pub struct DescribeArgs {
-    /// `pod NAME...`, `pod/NAME...`, or `pods` for all
-    #[arg(value_name = "pod NAME", required = true)]
+    /// `pod NAME...`, `pod/NAME...`, or `pods` for all; the same with `job`
+    #[arg(value_name = "pod|job NAME", required = true)]
     pub what: Vec<String>,
     /// The namespace to look in
     #[arg(short, long, value_name = "NAME", default_value = "default")]
     pub namespace: String,
-    /// Only pods with these labels
+    /// Only those with these labels
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     pub selector: Option<String>,
 }
@@ -44,17 +47,27 @@ const HIDDEN_ANNOTATIONS: &[&str] = &["kubectl.kubernetes.io/last-applied-config
 
 /// Text in the making: lines at levels of two blanks each, with tabs between columns.
 #[derive(Default)]
-struct Text(String);
+struct Text {
+    out: String,
+    /// What is written is a pod template: upstream shifts its labels by two blanks, the names of its containers and volumes by one.
+    template: bool,
+}
 
 impl Text {
     /// Writes at a level; what is written after a tab on the same line comes by [`Text::on`].
     fn at(&mut self, level: usize, text: fmt::Arguments<'_>) {
-        self.0.extend(std::iter::repeat_n("  ", level));
+        let shift = match level {
+            0 => "  ",
+            1 => " ",
+            _ => "",
+        };
+        self.out.push_str(if self.template { shift } else { "" });
+        self.out.extend(std::iter::repeat_n("  ", level));
         self.on(text);
     }
 
     fn on(&mut self, text: fmt::Arguments<'_>) {
-        self.0.push_str(&harmless(&text.to_string()));
+        self.out.push_str(&harmless(&text.to_string()));
     }
 
     /// `label:<tab>value`, if there is a value.
@@ -99,30 +112,43 @@ pub fn describe(pod: &Pod, events: &[Event], now: Timestamp) -> String {
     volume::volumes(&mut text, spec.volumes.as_deref().unwrap_or_default());
     scheduling(&mut text, &spec, &status);
     happened(&mut text, events, now);
-    Columns::of_describe().align(&text.0)
+    Columns::of_describe().align(&text.out)
 }
 
 impl DescribeArgs {
     /// Describes those of these pods (with their events) that are meant: by name, or else by the beginning of a name. After kubectl's
     /// sections comes one of our own for each that is not well; `view` reads what it needs of the machine.
     pub fn pods(&self, pods: &[(Pod, Vec<Event>)], view: &dyn Fn(&Pod) -> View, now: Timestamp) -> Result<Answer, Refusal> {
-        let What::Pods(names) = What::read(&self.what)? else { return Err(Refusal::client("only pods can be described")) };
+        self.objects(pods, |pod, events| describe(pod, events, now) + &why::section(&why::reasons(pod, events, &view(pod), now)))
+    }
+
+    /// The same for jobs.
+    pub fn jobs(&self, jobs: &[(Job, Vec<Event>)], now: Timestamp) -> Result<Answer, Refusal> {
+        self.objects(jobs, |job, events| job::describe(job, events, now))
+    }
+
+    fn objects<O: Listed>(&self, all: &[(O, Vec<Event>)], describe: impl Fn(&O, &[Event]) -> String) -> Result<Answer, Refusal> {
+        let names = match What::read(&self.what)? {
+            What::Pods(names) | What::Jobs(names) => names,
+            What::Events => return Err(Refusal::client("only pods and jobs can be described")),
+        };
         if !names.is_empty() && self.selector.is_some() {
             return Err(Refusal::client("name cannot be provided when a selector is specified"));
         }
         let selector = Selector::parse(self.selector.as_deref().unwrap_or_default())?;
-        let is_here = |pod: &Pod| pod.metadata.namespace.as_ref().is_none_or(|namespace| *namespace == self.namespace);
-        let mut here: Vec<&(Pod, Vec<Event>)> = pods.iter().filter(|(pod, _)| is_here(pod) && selector.matches(pod.metadata.labels.as_ref())).collect();
-        here.sort_by_key(|(pod, _)| pod.metadata.name.as_ref());
+        let is_here = |object: &O| object.metadata().namespace.as_ref().is_none_or(|namespace| *namespace == self.namespace);
+        let is_meant = |object: &O| is_here(object) && selector.matches(object.metadata().labels.as_ref());
+        let mut here: Vec<&(O, Vec<Event>)> = all.iter().filter(|(object, _)| is_meant(object)).collect();
+        here.sort_by_key(|(object, _)| object.metadata().name.as_ref());
         let mut answer = Answer::default();
         let mut meant = Vec::new();
         for name in &names {
-            let exact = here.iter().filter(|(pod, _)| pod.metadata.name.as_ref() == Some(name));
-            let begun = here.iter().filter(|(pod, _)| plain(&pod.metadata.name).starts_with(name.as_str()));
+            let exact = here.iter().filter(|(object, _)| object.metadata().name.as_ref() == Some(name));
+            let begun = here.iter().filter(|(object, _)| plain(&object.metadata().name).starts_with(name.as_str()));
             let found: Vec<_> = if exact.clone().count() > 0 { exact.copied().collect() } else { begun.copied().collect() };
             if found.is_empty() {
                 answer.code = 1;
-                answer.stderr += &format!("{}\n", Refusal::not_found(name));
+                answer.stderr += &format!("{}\n", Refusal::not_found_of(O::OF, name));
             }
             meant.extend(found);
         }
@@ -130,9 +156,8 @@ impl DescribeArgs {
         if names.is_empty() && meant.is_empty() {
             answer.stderr = nothing_found(Some(&self.namespace));
         }
-        // As upstream: two empty lines between pods.
-        let all = |(pod, events): &&(Pod, Vec<Event>)| describe(pod, events, now) + &why::section(&why::reasons(pod, events, &view(pod), now));
-        answer.stdout = meant.iter().map(all).collect::<Vec<_>>().join("\n\n");
+        // As upstream: two empty lines between objects.
+        answer.stdout = meant.iter().map(|(object, events)| describe(object, events)).collect::<Vec<_>>().join("\n\n");
         Ok(answer)
     }
 }
@@ -237,10 +262,7 @@ fn conditions(text: &mut Text, spec: &PodSpec, status: &PodStatus) {
 
 fn scheduling(text: &mut Text, spec: &PodSpec, status: &PodStatus) {
     text.field(0, "QoS Class", Some(plain(&status.qos_class)));
-    text.list("Node-Selectors", spec.node_selector.iter().flatten().map(|(key, value)| format!("{key}={value}")));
-    let mut tolerations: Vec<&Toleration> = spec.tolerations.iter().flatten().collect();
-    tolerations.sort_by_key(|toleration| plain(&toleration.key));
-    text.list("Tolerations", tolerations.into_iter().map(toleration));
+    nodes(text, spec);
     let mut spreads: Vec<&TopologySpreadConstraint> = spec.topology_spread_constraints.iter().flatten().collect();
     spreads.sort_by(|a, b| a.topology_key.cmp(&b.topology_key));
     if !spreads.is_empty() {
@@ -250,6 +272,14 @@ fn scheduling(text: &mut Text, spec: &PodSpec, status: &PodStatus) {
         text.at(0, format_args!("SchedulingGroup:\n"));
         text.field(1, "PodGroupName", Some(plain(&group.pod_group_name)));
     }
+}
+
+/// Which nodes it may run on.
+fn nodes(text: &mut Text, spec: &PodSpec) {
+    text.list("Node-Selectors", spec.node_selector.iter().flatten().map(|(key, value)| format!("{key}={value}")));
+    let mut tolerations: Vec<&Toleration> = spec.tolerations.iter().flatten().collect();
+    tolerations.sort_by_key(|toleration| plain(&toleration.key));
+    text.list("Tolerations", tolerations.into_iter().map(toleration));
 }
 
 fn toleration(toleration: &Toleration) -> String {

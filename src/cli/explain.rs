@@ -9,11 +9,13 @@ use clap::{Args, ValueEnum};
 use super::get::Refusal;
 use super::need_root;
 use super::run::manifest_of;
+use crate::manifest::Object;
 use crate::pod::explain::{self, Explained};
+use crate::pod::job;
 use crate::pod::places::Places;
 use crate::sys::process::Namespaces;
 
-/// Show how a pod would be started: each step with its system calls, or the OCI runtime spec
+/// Show how a pod, or the first pod of a job, would be started: each step with its system calls, or the OCI runtime spec
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -47,7 +49,11 @@ pub fn explain(args: &ExplainArgs, places: &Places) -> Result<u8> {
     need_root()?;
     let path = args.file.as_ref().or(args.filename.as_ref()).expect("clap requires one");
     let mut out = std::io::stdout().lock();
-    for pod in manifest_of(path)?.pods {
+    for object in manifest_of(path)?.objects {
+        let pod = match object {
+            Object::Pod(pod) => *pod,
+            Object::Job(asked) => job::first_pod(&asked),
+        };
         let all = explain::explain(places, &pod, args.container.as_deref())?;
         if all.is_empty() {
             let (container, name) = (args.container.as_deref().unwrap_or_default(), pod.metadata.name.as_deref().unwrap_or_default());

@@ -1,17 +1,20 @@
-//! `minipod get`: pods as a table, or as they are.
+//! `minipod get`: pods and jobs as a table, or as they are.
 //!
 //! ```text
 //! pod.json ─┐
-//! FILE, -  ─┴─> pods ─ select (names, -l) ─┬─ row ── cells ── columns ──> table, wide, watch
-//!                                          └─ object ───────────────────> json, yaml, name
+//! job.json ─┤
+//! FILE, -  ─┴─> objects ─ select (names, -l) ─┬─ row ── cells ── columns ──> table, wide, watch
+//!                                             └─ object ───────────────────> json, yaml, name
 //! ```
 //!
-//! All of it is a function of pods and the time: an [`Answer`] says what to print where, and with which exit code.
+//! All of it is a function of objects and the time: an [`Answer`] says what to print where, and with which exit code.
 
+mod job;
+mod kind;
 mod row;
 mod selector;
+mod watch;
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -19,17 +22,22 @@ use std::str::FromStr;
 
 use clap::Args;
 use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod};
+use serde::Serialize;
 use serde_json::{Value, json};
 
+pub use self::job::{JobRow, job_row};
+pub use self::kind::{Kind, Line, Listed, What};
 pub use self::row::{Row, row};
 pub use self::selector::Selector;
+pub use self::watch::{EventWatch, Watch};
 use super::events;
 use super::jsonpath::JsonPath;
-use super::table::{Columns, cell};
+use super::table::cell;
 use crate::error::{Error, Result};
 
-/// List pods, or what has happened to them.
+/// List pods or jobs, or what has happened to them.
 #[derive(Debug, Clone, Default, Args)]
 #[command(after_help = "\
 Examples:
@@ -40,12 +48,13 @@ Examples:
   minipod get pods -A -o wide               pods of all namespaces, with address and node
   minipod get pods -l 'app=web,tier in (front,back)'
   minipod get pods -w                       a line for each change, until interrupted
+  minipod get jobs                          all jobs; -w and -o as with pods
   minipod get pods --from-file status.json  the table of saved pods; - reads standard input
   minipod get events                        what has happened, oldest first
   minipod get events --for pod/web -w       to one pod, and what happens from now on")]
 pub struct GetArgs {
-    /// What to list, then the names of pods to list alone: `pods [NAME...]`, `pod/NAME...`, or `events`
-    #[arg(value_name = "pods|events", required = true)]
+    /// What to list, then the names of those to list alone: `pods [NAME...]`, `pod/NAME...`, the same with `jobs`, or `events`
+    #[arg(value_name = "pods|jobs|events", required = true)]
     pub what: Vec<String>,
     /// How to print: a table by default; wide (with address and node), json, yaml, name, or jsonpath='{TEMPLATE}'
     #[arg(short, long, value_name = "FORMAT")]
@@ -53,15 +62,15 @@ pub struct GetArgs {
     /// Print the table, then a line for each change, until interrupted
     #[arg(short, long)]
     pub watch: bool,
-    /// Pods of all namespaces
+    /// Those of all namespaces
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
     #[arg(short, long, value_name = "NAME", help = "The namespace to look in [default: default; with --from-file: all]")]
     pub namespace: Option<String>,
-    /// Only pods with these labels: `app=web`, `app!=web`, `tier in (front,back)`, `tier notin (x)`, `app`, `!app`; commas mean "and"
+    /// Only those with these labels: `app=web`, `app!=web`, `tier in (front,back)`, `tier notin (x)`, `app`, `!app`; commas mean "and"
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     pub selector: Option<String>,
-    /// Only events of this pod, as pod/NAME
+    /// Only events of this object, as pod/NAME or job/NAME
     #[arg(long = "for", value_name = "pod/NAME")]
     pub about: Option<String>,
     /// Leave out the line with the column names
@@ -75,13 +84,13 @@ pub struct GetArgs {
 /// What `-o` may say.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Format {
-    /// The table with address, node and readiness gates.
+    /// The table with more columns.
     Wide,
     /// The object, or a List of them.
     Json,
     /// The same in YAML.
     Yaml,
-    /// Only pod/NAME.
+    /// Only pod/NAME, job.batch/NAME.
     Name,
     /// What a template takes out of the object, or of the List.
     JsonPath(JsonPath),
@@ -98,37 +107,6 @@ impl FromStr for Format {
             ("name", _) => Ok(Format::Name),
             (_, Some(template)) => JsonPath::parse(template).map(Format::JsonPath).map_err(|error| format!("error parsing jsonpath {template}, {error}")),
             _ => Err("allowed formats are: json, jsonpath='{TEMPLATE}', name, wide, yaml".into()),
-        }
-    }
-}
-
-/// What is listed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
-    /// Pods; those of the names alone, if there are any.
-    Pods(Vec<String>),
-    Events,
-}
-
-/// What kubectl calls a pod.
-const KINDS_OF_POD: &[&str] = &["pods", "pod", "po"];
-
-impl What {
-    /// Reads `pods [NAME...]`, `pod/NAME...` or `events`.
-    pub fn read(words: &[String]) -> std::result::Result<What, Refusal> {
-        let (first, names) = words.split_first().ok_or_else(|| Refusal::client("you must say what to list: pods or events"))?;
-        if first.contains('/') {
-            let name = |word: &String| match word.split_once('/') {
-                Some((kind, name)) if KINDS_OF_POD.contains(&kind) && !name.is_empty() => Ok(name.to_owned()),
-                _ => Err(Refusal::client(format!("there is no {word:?} here: name pods as pod/NAME"))),
-            };
-            return Ok(What::Pods(words.iter().map(name).collect::<std::result::Result<_, _>>()?));
-        }
-        match first.as_str() {
-            kind if KINDS_OF_POD.contains(&kind) => Ok(What::Pods(names.to_vec())),
-            "events" | "event" | "ev" if names.is_empty() => Ok(What::Events),
-            "events" | "event" | "ev" => Err(Refusal::client("events are listed all together: leave out the names")),
-            other => Err(Refusal::client(format!("the server doesn't have a resource type {other:?}; there are pods and events"))),
         }
     }
 }
@@ -151,8 +129,13 @@ impl Refusal {
         Refusal::Server { reason: "BadRequest", message: message.into() }
     }
 
+    /// There is no such pod.
     pub fn not_found(name: &str) -> Refusal {
-        Refusal::Server { reason: "NotFound", message: format!("pods {name:?} not found") }
+        Refusal::not_found_of(Kind::Pod, name)
+    }
+
+    pub fn not_found_of(kind: Kind, name: &str) -> Refusal {
+        Refusal::Server { reason: "NotFound", message: format!("{} {name:?} not found", kind.plural()) }
     }
 }
 
@@ -182,7 +165,7 @@ impl GetArgs {
         if self.watch && !self.is_table() {
             return Err(Refusal::client("--watch prints a table: leave out --output, or use -o wide"));
         }
-        let What::Pods(names) = &what else { return self.about().map(|_| what) };
+        let Some(names) = what.names() else { return self.about().map(|_| what) };
         if self.about.is_some() {
             return Err(Refusal::client("--for chooses events: `get events --for pod/NAME`"));
         }
@@ -195,11 +178,11 @@ impl GetArgs {
         Ok(what)
     }
 
-    /// The name of the pod that `--for` means.
-    fn about(&self) -> std::result::Result<Option<&str>, Refusal> {
+    /// The object that `--for` means.
+    fn about(&self) -> std::result::Result<Option<(Kind, &str)>, Refusal> {
         let Some(about) = &self.about else { return Ok(None) };
-        match about.split_once('/') {
-            Some((kind, name)) if KINDS_OF_POD.contains(&kind.to_lowercase().as_str()) && !name.is_empty() => Ok(Some(name)),
+        match about.split_once('/').map(|(word, name)| (Kind::of(&word.to_lowercase()), name)) {
+            Some((Some(kind), name)) if !name.is_empty() => Ok(Some((kind, name))),
             _ => Err(Refusal::client("--for must be in resource/name form: pod/NAME")),
         }
     }
@@ -222,19 +205,20 @@ impl GetArgs {
         any || namespace.is_none_or(|namespace| namespace == self.namespace())
     }
 
-    /// The pods that are meant, by namespace and name, and the names of those that are not there.
-    fn select(&self, names: &[String], mut pods: Vec<Pod>) -> std::result::Result<(Vec<Pod>, Vec<String>), Refusal> {
+    /// The objects that are meant, by namespace and name, and the names of those that are not there.
+    fn select<O: Listed>(&self, names: &[String], mut all: Vec<O>) -> std::result::Result<(Vec<O>, Vec<String>), Refusal> {
         let selector = Selector::parse(self.selector.as_deref().unwrap_or_default())?;
-        pods.retain(|pod| self.is_here(pod.metadata.namespace.as_deref()));
-        pods.retain(|pod| selector.matches(pod.metadata.labels.as_ref()));
-        pods.sort_by(|a, b| (&a.metadata.namespace, &a.metadata.name).cmp(&(&b.metadata.namespace, &b.metadata.name)));
+        all.retain(|object| self.is_here(object.metadata().namespace.as_deref()));
+        all.retain(|object| selector.matches(object.metadata().labels.as_ref()));
+        let key = |object: &O| (object.metadata().namespace.clone(), object.metadata().name.clone());
+        all.sort_by_cached_key(key);
         if names.is_empty() {
-            return Ok((pods, Vec::new()));
+            return Ok((all, Vec::new()));
         }
         let (mut found, mut missing) = (Vec::new(), Vec::new());
         for name in names {
-            match pods.iter().find(|pod| pod.metadata.name.as_ref() == Some(name)) {
-                Some(pod) => found.push(pod.clone()),
+            match all.iter().find(|object| object.metadata().name.as_ref() == Some(name)) {
+                Some(object) => found.push(object.clone()),
                 None => missing.push(name.clone()),
             }
         }
@@ -243,21 +227,33 @@ impl GetArgs {
 
     /// Answers for these pods; those of other namespaces and labels are left out here.
     pub fn pods(&self, pods: Vec<Pod>, now: Timestamp) -> std::result::Result<Answer, Refusal> {
-        let What::Pods(names) = self.what()? else { return Err(Refusal::client("events are not read from pods")) };
-        let (pods, missing) = self.select(&names, pods)?;
+        self.objects(pods, now)
+    }
+
+    /// Answers for these jobs, likewise.
+    pub fn jobs(&self, jobs: Vec<Job>, now: Timestamp) -> std::result::Result<Answer, Refusal> {
+        self.objects(jobs, now)
+    }
+
+    fn objects<O: Listed>(&self, all: Vec<O>, now: Timestamp) -> std::result::Result<Answer, Refusal> {
+        let what = self.what()?;
+        let Some(names) = what.names() else { return Err(Refusal::client("events are not read from objects")) };
+        let (found, missing) = self.select(names, all)?;
         let missing_code = u8::from(!missing.is_empty());
-        let stderr: String = missing.iter().map(|name| format!("{}\n", Refusal::not_found(name))).collect();
+        let stderr: String = missing.iter().map(|name| format!("{}\n", Refusal::not_found_of(O::OF, name))).collect();
         let one = names.len() == 1;
         let stdout = match &self.output {
-            _ if pods.is_empty() && !missing.is_empty() => String::new(),
-            Some(Format::Json) => to_json(&document(&pods, one)),
-            Some(Format::Yaml) => to_yaml(&document(&pods, one)),
-            Some(Format::JsonPath(template)) => template.print(&document(&pods, one)),
-            None | Some(Format::Wide | Format::Name) if pods.is_empty() => {
+            _ if found.is_empty() && !missing.is_empty() => String::new(),
+            Some(Format::Json) => to_json(&document(&found, one)),
+            Some(Format::Yaml) => to_yaml(&document(&found, one)),
+            Some(Format::JsonPath(template)) => template.print(&document(&found, one)),
+            None | Some(Format::Wide | Format::Name) if found.is_empty() => {
                 return Ok(Answer { stdout: String::new(), stderr: nothing_found((!self.all_namespaces).then(|| self.namespace())), code: 0 });
             }
-            Some(Format::Name) => pods.iter().map(|pod| format!("pod/{}\n", pod.metadata.name.as_deref().unwrap_or_default())).collect(),
-            None | Some(Format::Wide) => Watch::new(self).print(&pods, now),
+            Some(Format::Name) => {
+                found.iter().map(|object| format!("{}/{}\n", O::OF.resource(), object.metadata().name.as_deref().unwrap_or_default())).collect()
+            }
+            None | Some(Format::Wide) => Watch::new(self).print(&found, now),
         };
         Ok(Answer { stdout, stderr, code: missing_code })
     }
@@ -266,7 +262,12 @@ impl GetArgs {
     fn select_events<'a>(&self, events: &'a [Event]) -> std::result::Result<Vec<&'a Event>, Refusal> {
         let about = self.about()?;
         let is_here = |event: &&Event| self.is_here(event.metadata.namespace.as_deref());
-        let is_about = |event: &&Event| about.is_none_or(|name| event.involved_object.name.as_deref() == Some(name));
+        let is_about = |event: &&Event| {
+            about.is_none_or(|(kind, name)| {
+                let object = &event.involved_object;
+                object.name.as_deref() == Some(name) && object.kind.as_deref() == Some(kind.word())
+            })
+        };
         Ok(events::sorted(events).into_iter().filter(is_here).filter(is_about).collect())
     }
 
@@ -279,7 +280,7 @@ impl GetArgs {
             Some(Format::JsonPath(template)) => template.print(&list(meant.into_iter().map(object))),
             _ if meant.is_empty() => return Ok(Answer { stderr: nothing_found((!self.all_namespaces).then(|| self.namespace())), ..Answer::default() }),
             Some(Format::Name) => meant.iter().map(|event| format!("event/{}\n", event.metadata.name.as_deref().unwrap_or_default())).collect(),
-            None | Some(Format::Wide) => Watch::new(self).print_events(&meant, now),
+            None | Some(Format::Wide) => EventWatch::new(self).print(&meant, now),
         };
         Ok(Answer { stdout, ..Answer::default() })
     }
@@ -317,70 +318,16 @@ impl GetArgs {
     }
 }
 
-/// The tables of one watch: the headers once, columns that do not shrink, and then only rows that say something new.
-#[derive(Debug)]
-pub struct Watch<'a> {
-    args: &'a GetArgs,
-    columns: Columns,
-    headers: bool,
-    shown: Vec<Row>,
-    /// Of events: where, which, and how often each had happened.
-    shown_events: BTreeSet<(Option<String>, Option<String>, i32)>,
-}
-
-impl<'a> Watch<'a> {
-    pub fn new(args: &'a GetArgs) -> Watch<'a> {
-        Watch { args, columns: Columns::of_get(), headers: true, shown: Vec::new(), shown_events: BTreeSet::new() }
-    }
-
-    /// What these pods, all that there are now, add to the output. Nothing while there never was a pod.
-    pub fn update(&mut self, pods: Vec<Pod>, now: Timestamp) -> std::result::Result<String, Refusal> {
-        let What::Pods(names) = self.args.what()? else { return Err(Refusal::client("only pods can be watched")) };
-        let (pods, _) = self.args.select(&names, pods)?;
-        Ok(self.print(&pods, now))
-    }
-
-    /// What these events, all that there are now, add to the output: those that are new, or happened once more.
-    pub fn update_events(&mut self, events: &[Event], now: Timestamp) -> std::result::Result<String, Refusal> {
-        Ok(self.print_events(&self.args.select_events(events)?, now))
-    }
-
-    fn print_events(&mut self, events: &[&Event], now: Timestamp) -> String {
-        let wide = self.args.wide();
-        let key = |event: &Event| (event.metadata.namespace.clone(), event.metadata.name.clone(), events::count(event));
-        let fresh = events.iter().filter(|event| self.shown_events.insert(key(event)));
-        let rows: Vec<(String, Vec<String>)> =
-            fresh.map(|event| (event.metadata.namespace.clone().unwrap_or_default(), events::cells(event, wide, now))).collect();
-        let headers = if wide { events::WIDE_HEADERS } else { events::HEADERS };
-        let headers = (self.headers && !rows.is_empty()).then_some(headers);
-        self.headers &= rows.is_empty();
-        let rows = rows.iter().map(|(namespace, cells)| (namespace.as_str(), cells.iter().map(String::as_str).collect()));
-        self.columns.align(&self.args.lines(headers, rows))
-    }
-
-    fn print(&mut self, pods: &[Pod], now: Timestamp) -> String {
-        let rows: Vec<Row> = pods.iter().map(|pod| row(pod, now)).collect();
-        let fresh: Vec<&Row> = rows.iter().filter(|row| !self.shown.iter().any(|shown| shown.same_but_for_age(row))).collect();
-        let wide = self.args.wide();
-        let headers = if wide { row::WIDE_HEADERS } else { row::HEADERS };
-        let headers = (self.headers && !rows.is_empty()).then_some(headers);
-        self.headers &= rows.is_empty();
-        let text = self.args.lines(headers, fresh.into_iter().map(|row| (row.namespace.as_str(), row.cells(wide))));
-        self.shown = rows;
-        self.columns.align(&text)
-    }
-}
-
 /// What is said on standard error instead of an empty table.
 pub fn nothing_found(namespace: Option<&str>) -> String {
     namespace.map_or_else(|| "No resources found\n".to_owned(), |namespace| format!("No resources found in {namespace} namespace.\n"))
 }
 
-/// One pod as itself if it was asked for by name, else a List.
-fn document(pods: &[Pod], one: bool) -> Value {
-    match pods {
-        [pod] if one => object(pod),
-        _ => list(pods.iter().map(object)),
+/// One object as itself if it was asked for by name, else a List.
+fn document(all: &[impl Serialize], one: bool) -> Value {
+    match all {
+        [only] if one => object(only),
+        _ => list(all.iter().map(object)),
     }
 }
 
@@ -389,7 +336,7 @@ fn list(items: impl Iterator<Item = Value>) -> Value {
 }
 
 /// An object without what is bookkeeping (managedFields, as kubectl) or says nothing (empty lists of the status).
-fn object(object: &impl serde::Serialize) -> Value {
+fn object(object: &impl Serialize) -> Value {
     // Kubernetes' types have string keys and no float that JSON lacks, which is all that could fail here.
     let mut value = serde_json::to_value(object).unwrap_or_default();
     if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -405,7 +352,7 @@ fn to_json(value: &Value) -> String {
     let mut bytes = Vec::new();
     let indent = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     // Writing a Value into memory cannot fail.
-    let _ = serde::Serialize::serialize(value, &mut serde_json::Serializer::with_formatter(&mut bytes, indent));
+    let _ = Serialize::serialize(value, &mut serde_json::Serializer::with_formatter(&mut bytes, indent));
     bytes.push(b'\n');
     String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -20,7 +20,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use self::follow::{Follower, From, Instance, Sight, Step};
 use super::duration;
-use super::get::{Refusal, Selector, read_pod};
+use super::get::{Kind, Refusal, Selector, read_pod};
 use crate::container::log::{self, Line};
 use crate::sys::notify::Notify;
 
@@ -32,9 +32,10 @@ Examples:
   minipod logs web -c init-db         a certain container, init containers too
   minipod logs web -p                 the run before this one: why did it crash?
   minipod logs web -f --tail 10       the last ten lines, and what follows
-  minipod logs web --all-containers --prefix --since 5m")]
+  minipod logs web --all-containers --prefix --since 5m
+  minipod logs job/pi                 a pod of the job: one that runs, or else the newest")]
 pub struct LogsArgs {
-    /// The pod, as NAME or pod/NAME
+    /// The pod, as NAME or pod/NAME; or job/NAME for a pod of a job
     #[arg(value_name = "POD", required_unless_present = "selector")]
     pub pod: Option<String>,
     /// The container (as -c)
@@ -210,14 +211,14 @@ struct Wanted<'a> {
 }
 
 impl LogsArgs {
-    /// The name of the pod that is meant, without `pod/`; none with a selector.
-    pub fn pod_name(&self) -> Result<Option<&str>, Refusal> {
+    /// The pod or job that is meant; none with a selector.
+    pub fn named(&self) -> Result<Option<(Kind, &str)>, Refusal> {
         match self.pod.as_deref() {
             Some(_) if self.selector.is_some() => Err(Refusal::client("only a selector (-l) or a POD name is allowed")),
-            Some(name) => match name.split_once('/') {
-                None => Ok(Some(name)),
-                Some(("pod" | "pods" | "po", name)) => Ok(Some(name)),
-                Some(_) => Err(Refusal::client(format!("there is no {name:?} here: name a pod as NAME or pod/NAME"))),
+            Some(name) => match name.split_once('/').map(|(word, name)| (Kind::of(word), name)) {
+                None => Ok(Some((Kind::Pod, name))),
+                Some((Some(kind), name)) => Ok(Some((kind, name))),
+                Some(_) => Err(Refusal::client(format!("there is no {name:?} here: name a pod as NAME or pod/NAME, a job as job/NAME"))),
             },
             None => Ok(None),
         }

@@ -2,13 +2,13 @@
 //!
 //! | code | when |
 //! | --- | --- |
-//! | 0 | done; for `run`: the app ended with 0 |
-//! | 1 | the thing asked for could not be done (kubectl's code for all of that) |
+//! | 0 | done; for `run`: the app ended with 0, the job is complete |
+//! | 1 | the thing asked for could not be done (kubectl's code for all of that); for `run`: the job failed, or was stopped |
 //! | 2 | the words make no sense |
 //! | 3 | `wait`: what is waited for can no longer come true |
 //! | n | `run`, `exec`: the code of the app (128 + signal if it was killed), or of the command |
 //! | 120 | `run`: an init container failed |
-//! | 124 | `run`: activeDeadlineSeconds was over |
+//! | 124 | `run`: activeDeadlineSeconds was over, of the pod or of the job |
 //! | 125 | `run`: minipod itself could not run the pod: manifest, image, machine |
 //! | 126, 127 | `exec`: the command cannot be executed, is not there |
 
@@ -42,7 +42,7 @@ use crate::manifest::Faults;
 use crate::pod::places::Places;
 use crate::sys::{process, user};
 
-/// Run a Kubernetes Pod on this machine, without a cluster or a daemon
+/// Run Kubernetes Pods and Jobs on this machine, without a cluster or a daemon
 #[derive(Debug, Parser)]
 #[command(
     name = "minipod",

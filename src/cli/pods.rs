@@ -1,22 +1,23 @@
-//! The verbs that only read: pods from their directories, rendered by `get`, `describe` and `logs`.
+//! The verbs that only read: pods and jobs from their directories, rendered by `get`, `describe` and `logs`.
 
 use std::collections::BTreeSet;
 use std::io::Write;
 
 use anyhow::Result;
 use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod};
 
 use super::describe::DescribeArgs;
-use super::get::{Answer, GetArgs, Refusal, Watch, What};
+use super::get::{Answer, EventWatch, GetArgs, Kind, Refusal, Watch, What};
 use super::image::ImageArgs;
 use super::logs::{LogsArgs, Place};
 use super::need_root;
 use super::why::{View, reading};
 use crate::image::Store;
-use crate::pod::dir::{self, PodDir};
+use crate::pod::dir::{self, JobDir, PodDir};
 use crate::pod::places::Places;
-use crate::pod::{all_containers, pod_spec, status};
+use crate::pod::{all_containers, job, pod_spec, status};
 use crate::sys::notify::Notify;
 
 /// One pod as it is now; None if there is none.
@@ -51,16 +52,50 @@ fn all(places: &Places) -> Result<Vec<(PodDir, Pod)>> {
     Ok(pods)
 }
 
+/// Every job as it is now, by namespace and name.
+fn all_jobs(places: &Places) -> Result<Vec<(JobDir, Job)>> {
+    let mut jobs = Vec::new();
+    for dir in dir::all_jobs(places)? {
+        match dir.read() {
+            Ok(Some(known)) => jobs.push((dir, job::truth(places, known)?)),
+            Ok(None) => {}
+            Err(error) => eprintln!("Warning: {error}"),
+        }
+    }
+    Ok(jobs)
+}
+
 pub fn get(args: &GetArgs, places: &Places) -> Result<u8> {
     if !args.from_file.is_empty() {
         return print(&args.render_files(&mut std::io::stdin().lock(), Timestamp::now())?);
     }
     need_root()?;
     match args.what()? {
-        what if args.watch => watch(args, &what, places),
-        What::Pods(_) => print(&args.pods(all(places)?.into_iter().map(|(_, pod)| pod).collect(), Timestamp::now())?),
+        What::Pods(_) if args.watch => {
+            let mut watch = Watch::new(args);
+            print_changes(|notify| Ok(dir::watch(places, notify)?), || Ok(watch.update(pods(places)?, Timestamp::now())?))
+        }
+        What::Jobs(_) if args.watch => {
+            let mut watch = Watch::new(args);
+            print_changes(|notify| Ok(dir::watch_jobs(places, notify)?), || Ok(watch.update(jobs(places)?, Timestamp::now())?))
+        }
+        What::Events if args.watch => {
+            let mut watch = EventWatch::new(args);
+            let watched = |notify: &Notify| Ok(dir::watch(places, notify).and_then(|()| dir::watch_jobs(places, notify))?);
+            print_changes(watched, || Ok(watch.update(&all_events(places)?, Timestamp::now())?))
+        }
+        What::Pods(_) => print(&args.pods(pods(places)?, Timestamp::now())?),
+        What::Jobs(_) => print(&args.jobs(jobs(places)?, Timestamp::now())?),
         What::Events => print(&args.events(&all_events(places)?, Timestamp::now())?),
     }
+}
+
+fn pods(places: &Places) -> Result<Vec<Pod>> {
+    Ok(all(places)?.into_iter().map(|(_, pod)| pod).collect())
+}
+
+fn jobs(places: &Places) -> Result<Vec<Job>> {
+    Ok(all_jobs(places)?.into_iter().map(|(_, job)| job).collect())
 }
 
 fn all_events(places: &Places) -> Result<Vec<Event>> {
@@ -68,19 +103,19 @@ fn all_events(places: &Places) -> Result<Vec<Event>> {
     for (dir, _) in all(places)? {
         events.extend(dir.events()?);
     }
+    for (dir, _) in all_jobs(places)? {
+        events.extend(dir.events()?);
+    }
     Ok(events)
 }
 
-/// Prints the table and then what changes, until interrupted. Watches the directory of pods, each namespace and each pod.
-fn watch(args: &GetArgs, what: &What, places: &Places) -> Result<u8> {
+/// Prints what `update` says, again and again, until interrupted. `watched` watches the directory of all objects, each namespace and each
+/// object.
+fn print_changes(watched: impl Fn(&Notify) -> Result<()>, mut update: impl FnMut() -> Result<String>) -> Result<u8> {
     let notify = Notify::new()?;
-    let mut watch = Watch::new(args);
     loop {
-        dir::watch(places, &notify)?;
-        let text = match what {
-            What::Pods(_) => watch.update(all(places)?.into_iter().map(|(_, pod)| pod).collect(), Timestamp::now())?,
-            What::Events => watch.update_events(&all_events(places)?, Timestamp::now())?,
-        };
+        watched(&notify)?;
+        let text = update()?;
         let mut out = std::io::stdout().lock();
         out.write_all(text.as_bytes())?;
         out.flush()?;
@@ -97,6 +132,13 @@ fn print(answer: &Answer) -> Result<u8> {
 
 pub fn describe(args: &DescribeArgs, places: &Places) -> Result<u8> {
     need_root()?;
+    if let What::Jobs(_) = What::read(&args.what)? {
+        let mut jobs = Vec::new();
+        for (dir, job) in all_jobs(places)? {
+            jobs.push((job, dir.events()?));
+        }
+        return print(&args.jobs(&jobs, Timestamp::now())?);
+    }
     let mut pods = Vec::new();
     for (dir, pod) in all(places)? {
         pods.push((pod, dir.events()?));
@@ -106,8 +148,9 @@ pub fn describe(args: &DescribeArgs, places: &Places) -> Result<u8> {
 
 pub fn logs(args: &LogsArgs, places: &Places) -> Result<u8> {
     need_root()?;
-    let chosen = match args.pod_name()? {
-        Some(name) => vec![place(places, PodDir::new(places, &args.namespace, name), find(places, &args.namespace, name)?)],
+    let chosen = match args.named()? {
+        Some((Kind::Pod, name)) => vec![place(places, PodDir::new(places, &args.namespace, name), find(places, &args.namespace, name)?)],
+        Some((Kind::Job, name)) => vec![pod_of_job(places, &args.namespace, name)?],
         None => {
             let selector = args.selector()?;
             let wanted = |dir: &PodDir, pod: &Pod| dir.namespace == args.namespace && selector.matches(pod.metadata.labels.as_ref());
@@ -124,6 +167,20 @@ pub fn view(places: &Places, pod: &Pod) -> View {
     reading::view(places, &place(places, PodDir::new(places, namespace, name), pod.clone()), Timestamp::now())
 }
 
+/// The pod whose logs are those of a job: one that runs, or else the newest (`GetFirstPod` with `ByLogging` in kubectl).
+fn pod_of_job(places: &Places, namespace: &str, name: &str) -> Result<Place> {
+    let known = JobDir::new(places, namespace, name).read()?.ok_or_else(|| Refusal::not_found_of(Kind::Job, name))?;
+    let pods = job::pods(places, &known.job)?;
+    let count = pods.len();
+    let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone());
+    let best = pods.into_iter().max_by_key(|(_, pod)| (phase(pod).as_deref() == Some("Running"), pod.metadata.creation_timestamp.clone()));
+    let Some((dir, pod)) = best else { return Err(Refusal::client(format!("job {name} has no pod")).into()) };
+    if count > 1 {
+        eprintln!("Found {count} pods, using pod/{}", dir.name);
+    }
+    Ok(place(places, dir, pod))
+}
+
 /// Where a pod's logs are.
 pub fn place(places: &Places, dir: PodDir, pod: Pod) -> Place {
     Place { pod, state: dir.path().to_owned(), logs: places.log.join("pods") }
@@ -133,7 +190,9 @@ pub fn image(args: &ImageArgs, places: &Places) -> Result<u8> {
     need_root()?;
     let mut in_use = BTreeSet::new();
     let store = Store::open(places.images())?;
-    for (_, pod) in all(places)? {
+    // A job that has not finished will make further pods.
+    let to_come = all_jobs(places)?.into_iter().filter(|(_, job)| !job::is_finished(job)).map(|(_, job)| job::first_pod(&job));
+    for pod in all(places)?.into_iter().map(|(_, pod)| pod).chain(to_come) {
         let names = all_containers(pod_spec(&pod)).filter_map(|container| container.image.clone());
         for image in names.filter_map(|name| crate::image::Reference::parse(&name).ok()).filter_map(|reference| store.find(&reference).ok().flatten()) {
             if !status::is_finished(&pod) {

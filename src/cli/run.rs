@@ -1,7 +1,10 @@
-//! `minipod run` and `minipod apply`: manifests become pods.
+//! `minipod run` and `minipod apply`: manifests become pods and jobs.
 //!
 //! In the foreground, what happens is read from where everybody reads it, the pod's status and its logs; the only thing of our
-//! own is a socket to the supervisor, whose closing (however we end) stops the pod.
+//! own is a socket to the supervisor, whose closing (however we end) stops the pod. A job in the foreground is the same thing once
+//! more, with a runner and many pods: `job`.
+
+mod job;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Write};
@@ -12,10 +15,12 @@ use anstyle::{AnsiColor, Style};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use nix::sys::signal::Signal;
 
-use super::get::{Refusal, row};
+use super::get::{Kind, Refusal, row};
 use super::logs::follow::{Follower, From, Instance, Step};
 use super::table::harmless;
 use super::why::{self, in_words};
@@ -23,9 +28,10 @@ use super::{duration, logs, need_root, pods};
 use crate::container::log::{Line, Stream};
 use crate::error::Error;
 use crate::image::Store;
-use crate::manifest::{self, Loaded};
+use crate::manifest::{self, Loaded, Object};
 use crate::pod::control::{self, Reply, Request};
 use crate::pod::dir::PodDir;
+use crate::pod::job as pod_job;
 use crate::pod::places::Places;
 use crate::pod::start::{self, Options, Refusal as Refused, Started};
 use crate::pod::status;
@@ -39,7 +45,7 @@ const INIT_FAILED: u8 = 120;
 /// activeDeadlineSeconds was over; timeout(1)'s code.
 const DEADLINE: u8 = 124;
 
-/// Run a pod: in the foreground until it ends, or with -d in the background
+/// Run a pod or a job: in the foreground until it ends, or with -d in the background
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -48,7 +54,8 @@ Examples:
   kubectl get pod web -o yaml | minipod run -
 
 The exit code of a run in the foreground is that of the app container (the first that failed, if there are several);
-120 if an init container failed, 124 if activeDeadlineSeconds was over, 125 if minipod could not run the pod.")]
+120 if an init container failed, 124 if activeDeadlineSeconds was over, 125 if minipod could not run the pod.
+That of a job is 0 if it is complete, 124 if its activeDeadlineSeconds was over, and 1 if it failed otherwise or was stopped.")]
 pub struct RunArgs {
     /// The manifest, YAML or JSON; - is standard input
     #[arg(value_name = "FILE", required_unless_present = "filename")]
@@ -56,18 +63,18 @@ pub struct RunArgs {
     /// The manifest, as kubectl's -f
     #[arg(short, long, value_name = "FILE", conflicts_with = "file")]
     filename: Option<PathBuf>,
-    /// Return as soon as the pod is accepted
+    /// Return as soon as the pod or job is accepted
     #[arg(short, long)]
     detach: bool,
     #[command(flatten)]
     how: How,
 }
 
-/// Start the pods of files in the background
+/// Start the pods and jobs of files in the background
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  minipod apply -f pods.yaml         all pods of the file; those that run already stay as they are
+  minipod apply -f pods.yaml         all pods and jobs of the file; those that are there already stay as they are
   cat *.yaml | minipod apply -f -")]
 pub struct ApplyArgs {
     /// A file of manifests; - is standard input
@@ -79,20 +86,20 @@ pub struct ApplyArgs {
 
 #[derive(Debug, Args)]
 struct How {
-    /// The namespace of pods whose manifest names none
+    /// The namespace of objects whose manifest names none
     #[arg(short, long, value_name = "NAME")]
     namespace: Option<String>,
     /// Go on where this machine cannot enforce a limit, with a warning
     #[arg(long)]
     allow_unenforced: bool,
-    /// The longest wait before a restart (1s to 300s)
-    #[arg(long, value_name = "DURATION", default_value = "300s", value_parser = max_backoff)]
-    max_backoff: u64,
+    /// The longest wait before a restart (1s to 300s; without it 300s, and 10m before a job's next pod)
+    #[arg(long, value_name = "DURATION", value_parser = max_backoff)]
+    max_backoff: Option<u64>,
 }
 
 impl How {
     fn options(&self, foreground: bool) -> Options {
-        Options { allow_unenforced: self.allow_unenforced, max_backoff_ms: Some(self.max_backoff), foreground }
+        Options { allow_unenforced: self.allow_unenforced, max_backoff_ms: self.max_backoff, foreground }
     }
 }
 
@@ -116,59 +123,117 @@ pub fn manifest_of(path: &Path) -> Result<Loaded> {
     Ok(loaded)
 }
 
-fn pods_of(path: &Path, how: &How) -> Result<Vec<Pod>> {
-    let mut pods = manifest_of(path)?.pods;
+fn objects_of(path: &Path, how: &How) -> Result<Vec<Object>> {
+    let mut objects = manifest_of(path)?.objects;
     if let Some(namespace) = &how.namespace {
         // The reader has set `default` where the manifest names none.
-        pods.iter_mut().filter(|pod| pod.metadata.namespace.as_deref() == Some("default")).for_each(|pod| pod.metadata.namespace = Some(namespace.clone()));
+        let metadata = objects.iter_mut().map(Object::metadata_mut).filter(|metadata| metadata.namespace.as_deref() == Some("default"));
+        metadata.for_each(|metadata| metadata.namespace = Some(namespace.clone()));
     }
-    Ok(pods)
+    Ok(objects)
 }
 
-/// A pod in the foreground, or in the background with -d.
+/// A pod or a job in the foreground, or all in the background with -d.
 pub fn run(args: &RunArgs, places: &Places) -> Result<u8> {
     let path = args.file.as_ref().or(args.filename.as_ref()).expect("clap requires one");
-    let mut pods = pods_of(path, &args.how)?;
+    let mut objects = objects_of(path, &args.how)?;
     need_root()?;
     if args.detach {
-        return pods.into_iter().try_for_each(|pod| start_one(places, pod, &args.how)).map(|()| 0);
+        return objects.into_iter().try_for_each(|object| start_one(places, object, &args.how)).map(|()| 0);
     }
-    let Some(pod) = pods.pop() else { bail!("{} has no pod", path.display()) };
-    if !pods.is_empty() {
-        bail!("{} has {} pods, and a run in the foreground shows one; start them with `minipod apply -f`", path.display(), pods.len() + 1);
+    let Some(object) = objects.pop() else { bail!("{} has no object", path.display()) };
+    if !objects.is_empty() {
+        bail!("{} has {} objects, and a run in the foreground shows one; start them with `minipod apply -f`", path.display(), objects.len() + 1);
     }
     let store = Store::open(places.images())?;
+    let options = args.how.options(true);
     // In the background a missing image may still be brought in (ErrImagePull); here somebody waits for an end.
-    start::check_images(&store, &pod)?;
-    match start::start(places, pod, &args.how.options(true)) {
-        Ok(Started { dir, pod, owner: Some(owner), .. }) => Foreground::new(places, dir, &pod, owner)?.watch(),
-        Ok(_) => bail!("the supervisor gave no connection"),
-        Err(Refused::AlreadyExists(pod)) => Err(already_exists(&pod).into()),
-        Err(Refused::Failed(error)) => Err(error.into()),
+    match object {
+        Object::Pod(pod) => {
+            start::check_images(&store, &pod)?;
+            match start::start(places, *pod, &options) {
+                Ok(Started { dir, pod, owner: Some(owner), .. }) => Foreground::new(places, dir, &pod, owner)?.watch(),
+                Ok(_) => bail!("the supervisor gave no connection"),
+                Err(Refused::AlreadyExists(pod)) => Err(already_exists(Kind::Pod, &pod.metadata).into()),
+                Err(Refused::Failed(error)) => Err(error.into()),
+            }
+        }
+        Object::Job(asked) => {
+            start::check_images(&store, &pod_job::first_pod(&asked))?;
+            job::run(places, *asked, &options)
+        }
     }
 }
 
-/// All pods of all files, in the background.
+/// What became of an object that was to be started in the background.
+enum Outcome {
+    Created(String),
+    /// One of its name is there, and is what is asked for, or something else.
+    Exists {
+        same: bool,
+    },
+    /// One that is there was changed into what is asked for.
+    Configured,
+    Failed(Error),
+}
+
+/// `may_change`: one that is there is made what is asked for, where that can be.
+fn start_object(places: &Places, object: &Object, how: &How, may_change: bool) -> Outcome {
+    let options = how.options(false);
+    match object {
+        Object::Pod(pod) => match start::start(places, Pod::clone(pod), &options) {
+            Ok(started) => Outcome::Created(started.dir.name.clone()),
+            Err(Refused::AlreadyExists(known)) => Outcome::Exists { same: start::is_same(&known, pod) },
+            Err(Refused::Failed(error)) => Outcome::Failed(error),
+        },
+        Object::Job(job) => match pod_job::start(places, Job::clone(job), &options) {
+            Ok(started) => Outcome::Created(started.dir.name.clone()),
+            Err(pod_job::Refusal::AlreadyExists(known)) if pod_job::is_same(&known, job) => Outcome::Exists { same: true },
+            Err(pod_job::Refusal::AlreadyExists(known)) if may_change => match pod_job::suspend_as(places, &known, job) {
+                Ok(true) => Outcome::Configured,
+                Ok(false) => Outcome::Exists { same: false },
+                Err(error) => Outcome::Failed(error),
+            },
+            Err(pod_job::Refusal::AlreadyExists(_)) => Outcome::Exists { same: false },
+            Err(pod_job::Refusal::Failed(error)) => Outcome::Failed(error),
+        },
+    }
+}
+
+fn kind_of(object: &Object) -> Kind {
+    match object {
+        Object::Pod(_) => Kind::Pod,
+        Object::Job(_) => Kind::Job,
+    }
+}
+
+/// All objects of all files, in the background.
 pub fn apply(args: &ApplyArgs, places: &Places) -> Result<u8> {
     let mut all = Vec::new();
     for path in &args.filename {
-        all.extend(pods_of(path, &args.how)?);
+        all.extend(objects_of(path, &args.how)?);
     }
     need_root()?;
     let mut code = 0;
-    for pod in all {
-        let name = pod.metadata.name.clone().unwrap_or_default();
-        match start::start(places, pod.clone(), &args.how.options(false)) {
-            Ok(started) => println!("pod/{} created", started.dir.name),
-            Err(Refused::AlreadyExists(known)) if start::is_same(&known, &pod) => println!("pod/{name} unchanged"),
-            Err(Refused::AlreadyExists(_)) => {
+    for object in all {
+        let (name, resource) = (object.metadata().name.clone().unwrap_or_default(), kind_of(&object).resource());
+        match start_object(places, &object, &args.how, true) {
+            Outcome::Created(name) => println!("{resource}/{name} created"),
+            Outcome::Configured => println!("{resource}/{name} configured"),
+            Outcome::Exists { same: true } => println!("{resource}/{name} unchanged"),
+            Outcome::Exists { same: false } => {
+                let (kind, word) = match object {
+                    Object::Pod(_) => ("Pod", "pod"),
+                    Object::Job(_) => ("Job", "job"),
+                };
                 eprintln!(
-                    "The Pod {name:?} is invalid: spec: Forbidden: pod updates may not change fields of a pod that runs; delete it first: minipod delete pod {name}"
+                    "The {kind} {name:?} is invalid: spec: Forbidden: {word} updates may not change fields of a {word} that is there; \
+                     delete it first: minipod delete {word} {name}"
                 );
                 code = 1;
             }
-            Err(Refused::Failed(error)) => {
-                eprintln!("error: pod/{name}: {error}");
+            Outcome::Failed(error) => {
+                eprintln!("error: {resource}/{name}: {error}");
                 code = 1;
             }
         }
@@ -176,18 +241,23 @@ pub fn apply(args: &ApplyArgs, places: &Places) -> Result<u8> {
     Ok(code)
 }
 
-fn start_one(places: &Places, pod: Pod, how: &How) -> Result<()> {
-    match start::start(places, pod, &how.options(false)) {
-        Ok(started) => println!("pod/{} created", started.dir.name),
-        Err(Refused::AlreadyExists(pod)) => return Err(already_exists(&pod).into()),
-        Err(Refused::Failed(error)) => return Err(error.into()),
+fn start_one(places: &Places, object: Object, how: &How) -> Result<()> {
+    let kind = kind_of(&object);
+    match start_object(places, &object, how, false) {
+        Outcome::Created(name) => println!("{}/{name} created", kind.resource()),
+        Outcome::Exists { .. } | Outcome::Configured => return Err(already_exists(kind, object.metadata()).into()),
+        Outcome::Failed(error) => return Err(error.into()),
     }
     Ok(())
 }
 
-fn already_exists(pod: &Pod) -> Refusal {
-    let name = pod.metadata.name.as_deref().unwrap_or_default();
-    Refusal::Server { reason: "AlreadyExists", message: format!("pods {name:?} already exists; `minipod delete pod {name}` removes it") }
+fn already_exists(kind: Kind, metadata: &ObjectMeta) -> Refusal {
+    let name = metadata.name.as_deref().unwrap_or_default();
+    let word = match kind {
+        Kind::Pod => "pod",
+        Kind::Job => "job",
+    };
+    Refusal::Server { reason: "AlreadyExists", message: format!("{} {name:?} already exists; `minipod delete {word} {name}` removes it", kind.plural()) }
 }
 
 const OWNER: u64 = 0;

@@ -82,7 +82,7 @@ fn read_pod(places: &Places, namespace: &str, name: &str) -> Result<Option<Value
 fn select_pods(places: &Places, namespace: &str, selector: &Selector) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for dir in dir::all(places)?.into_iter().filter(|dir| dir.namespace == namespace) {
-        names.extend(dir.read()?.filter(|known| selector.matches(known.pod.metadata.labels.as_ref())).map(|_| dir.name));
+        names.extend(dir.read()?.filter(|known| selector.matches(known.pod.metadata.labels.as_ref())).map(|_| dir.name.clone()));
     }
     Ok(names)
 }

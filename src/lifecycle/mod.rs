@@ -49,6 +49,7 @@
 //! | `decide` | converge, drain |
 //! | `probing` | when probes are asked, and what their answers mean |
 //! | `look`, `phase`, `conditions`, `status` | what it looks like |
+//! | `job` | an engine of the same kind, one floor up in meaning: which pods a Job must make and delete |
 //!
 //! Rules for the owner:
 //! - One action at a time, in the order given; its answer is observed before the next `decide`. A start that takes long is answered
@@ -67,6 +68,7 @@ mod conditions;
 mod decide;
 mod ending;
 mod facts;
+pub mod job;
 mod look;
 mod observe;
 mod phase;

@@ -1,4 +1,4 @@
-//! A located tree becomes a Pod of Kubernetes' types, strictly.
+//! A located tree becomes an object of Kubernetes' types, strictly.
 //!
 //! The tree goes through `serde_json::Value`, so that types are judged as the API server does, on JSON: `value: yes` is
 //! a boolean and no string. The types themselves accept more than the API server; what they let pass is told here:
@@ -7,35 +7,34 @@
 //! - a key that stands twice,
 //! - a value of the wrong type: the first ends the reading, so it is replaced and the reading begins again, until all are told.
 
-use k8s_openapi::api::core::v1::Pod;
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::Segment;
 
 use super::fault::{Findings, Kind};
 use super::path::Step;
 use super::suggest;
-use super::support;
+use super::support::{self, Table};
 use super::tree::{Node, Place};
 
 /// More wrong types than this in one object are not told; each costs one reading.
 const MOST_WRONG_TYPES: usize = 20;
 
-/// Reads a Pod; what is wrong goes to `findings`, and the Pod is what remains without it.
-pub fn pod(tree: &Place, findings: &mut Findings) -> Pod {
+/// Reads an object; what is wrong goes to `findings`, and the object is what remains without it.
+pub fn object<T: DeserializeOwned + Default>(tree: &Place, table: &Table, findings: &mut Findings) -> T {
     duplicates(tree, &mut Vec::new(), findings);
     let mut json = tree.json();
     let mut told: Vec<(Vec<Step>, usize)> = Vec::new();
     for _ in 0..MOST_WRONG_TYPES * 4 {
         let error = match typed(&json) {
-            (Ok(pod), unknown) => {
+            (Ok(object), unknown) => {
                 for path in unknown {
                     if findings.is_full() {
                         break;
                     }
-                    unknown_field(path, findings);
+                    unknown_field(path, table, findings);
                 }
-                return pod;
+                return object;
             }
             (Err(error), _) => error,
         };
@@ -61,21 +60,25 @@ pub fn pod(tree: &Place, findings: &mut Findings) -> Pod {
             None => break,
         }
     }
-    Pod::default()
+    T::default()
 }
 
-/// A Pod as `pod.json` has it; the one other way to make one, through the same deserializer, since each kind of it
+/// An object as it is kept on disk; the one other way to make one, through the same deserializer, since each kind of it
 /// compiles all types of a Pod again.
-pub fn from_value(json: &Value) -> Result<Pod, String> {
+pub fn from_value<T: DeserializeOwned>(json: &Value) -> Result<T, String> {
     typed(json).0.map_err(|error| error.to_string())
 }
 
-fn typed(json: &Value) -> (Result<Pod, serde_path_to_error::Error<serde_json::Error>>, Vec<Vec<Step>>) {
+type Read<T> = Result<T, serde_path_to_error::Error<serde_json::Error>>;
+
+fn typed<T: DeserializeOwned>(json: &Value) -> (Read<T>, Vec<Vec<Step>>) {
     let mut unknown = Vec::new();
-    let mut note = |path: serde_ignored::Path| unknown.push(ignored(&path));
+    let mut push = |path: serde_ignored::Path| unknown.push(ignored(&path));
+    // As a trait object: a closure would be a deserializer of its own for each kind of object, and a PodSpec is in many.
+    let mut note: &mut dyn FnMut(serde_ignored::Path) = &mut push;
     let mut track = serde_path_to_error::Track::new();
     let deserializer = serde_ignored::Deserializer::new(json, &mut note);
-    let read = Pod::deserialize(serde_path_to_error::Deserializer::new(deserializer, &mut track));
+    let read = T::deserialize(serde_path_to_error::Deserializer::new(deserializer, &mut track));
     (read.map_err(|error| serde_path_to_error::Error::new(track.path(), error)), unknown)
 }
 
@@ -110,13 +113,13 @@ fn at<'v>(json: &'v mut Value, steps: &[Step]) -> Option<&'v mut Value> {
     })
 }
 
-fn unknown_field(path: Vec<Step>, findings: &mut Findings) {
+fn unknown_field(path: Vec<Step>, table: &Table, findings: &mut Findings) {
     let Some((Step::Field(name), parents)) = path.split_last() else { return };
     // The server fills these; whatever an older or newer one wrote there is none of the user's business.
     if matches!(parents.first(), Some(Step::Field(first)) if first == "status") {
         return;
     }
-    let suggestion = suggest::for_field(&support::pattern(parents), name);
+    let suggestion = suggest::for_field(table, &support::pattern(parents), name);
     findings.add(path, Kind::UnknownField, None, "").suggestion = suggestion;
 }
 

@@ -1,13 +1,15 @@
-//! What a Pod is given when it does not say: Kubernetes' `pkg/apis/core/v1/defaults.go`, field by field.
+//! What an object is given when it does not say: Kubernetes' `pkg/apis/core/v1/defaults.go` and `batch/v1/defaults.go`, field by field.
 //!
 //! Defaults come before validation, as in the API server, so validation and everything above see only full Pods.
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
     Container, EmptyDirVolumeSource, EnvVarSource, HTTPGetAction, Pod, PodSpec, Probe, ResourceRequirements, Volume, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::quantity::Quantity;
 
@@ -15,17 +17,58 @@ const MODE: i32 = 0o644;
 
 /// Fills in everything that Kubernetes fills in; canonical quantities included.
 pub fn pod(pod: &mut Pod) {
-    forget_the_server(pod);
-    pod.metadata.namespace.get_or_insert_default();
-    if pod.metadata.namespace.as_deref() == Some("") {
-        pod.metadata.namespace = Some("default".to_owned());
-    }
+    pod.status = None;
+    object(&mut pod.metadata);
     let spec = pod.spec.get_or_insert_default();
+    self::spec(spec);
+    // What follows a Pod is given, and a template is not: the pods that are made of it will be.
+    spec.enable_service_links.get_or_insert(true);
+    let containers = spec.init_containers.iter_mut().flatten().chain(&mut spec.containers);
+    containers.filter_map(|container| container.resources.as_mut()).for_each(requests);
+    if let Some(mut resources) = spec.resources.take() {
+        pod_requirements(&mut resources, spec);
+        spec.resources = Some(resources);
+    }
+}
+
+/// `SetDefaults_Job`. The selector and the labels that carry the uid come with the uid.
+pub fn job(job: &mut Job) {
+    job.status = None;
+    object(&mut job.metadata);
+    let spec = job.spec.get_or_insert_default();
+    if spec.completions.is_none() && spec.parallelism.is_none() {
+        spec.completions = Some(1);
+    }
+    spec.parallelism.get_or_insert(1);
+    // With a limit for each index there is none for all together.
+    spec.backoff_limit.get_or_insert(if spec.backoff_limit_per_index.is_some() { i32::MAX } else { 6 });
+    text(&mut spec.completion_mode, "NonIndexed");
+    spec.suspend.get_or_insert(false);
+    spec.manual_selector.get_or_insert(false);
+    text(&mut spec.pod_replacement_policy, if spec.pod_failure_policy.is_some() { "Failed" } else { "TerminatingOrFailed" });
+    let rules = spec.pod_failure_policy.iter_mut().flat_map(|policy| &mut policy.rules);
+    rules.flat_map(|rule| rule.on_pod_conditions.iter_mut().flatten()).for_each(|pattern| text(&mut pattern.status, "True"));
+    self::spec(spec.template.spec.get_or_insert_default());
+    // A job without labels is found by those of its pods.
+    if job.metadata.labels.as_ref().is_none_or(BTreeMap::is_empty) {
+        job.metadata.labels = spec.template.metadata.as_ref().and_then(|metadata| metadata.labels.clone()).filter(|labels| !labels.is_empty());
+    }
+}
+
+/// A manifest may be the printout of an object that lived elsewhere; this one is new (`registry/rest/create.go`).
+fn object(metadata: &mut ObjectMeta) {
+    (metadata.uid, metadata.resource_version, metadata.self_link) = (None, None, None);
+    (metadata.generation, metadata.deletion_grace_period_seconds) = (None, None);
+    (metadata.creation_timestamp, metadata.deletion_timestamp, metadata.managed_fields) = (None, None, None);
+    text(&mut metadata.namespace, "default");
+}
+
+/// What a Pod and a template are given alike (`SetDefaults_PodSpec`, `SetDefaults_Container` and their like).
+fn spec(spec: &mut PodSpec) {
     text(&mut spec.restart_policy, "Always");
     text(&mut spec.dns_policy, "ClusterFirst");
     text(&mut spec.scheduler_name, "default-scheduler");
     spec.termination_grace_period_seconds.get_or_insert(30);
-    spec.enable_service_links.get_or_insert(true);
     spec.security_context.get_or_insert_default();
     service_account(spec);
     if let Some(overhead) = &mut spec.overhead {
@@ -35,19 +78,9 @@ pub fn pod(pod: &mut Pod) {
     let host_network = spec.host_network == Some(true);
     let containers = spec.init_containers.iter_mut().flatten().chain(&mut spec.containers);
     containers.for_each(|each| container(each, host_network));
-    if let Some(mut resources) = spec.resources.take() {
-        pod_requirements(&mut resources, spec);
-        spec.resources = Some(resources);
+    if let Some(resources) = &mut spec.resources {
+        resources.limits.iter_mut().chain(&mut resources.requests).for_each(canonical);
     }
-}
-
-/// A manifest may be the printout of a Pod that lived elsewhere; this one is new (`registry/rest/create.go`).
-fn forget_the_server(pod: &mut Pod) {
-    pod.status = None;
-    let metadata = &mut pod.metadata;
-    (metadata.uid, metadata.resource_version, metadata.self_link) = (None, None, None);
-    (metadata.generation, metadata.deletion_grace_period_seconds) = (None, None);
-    (metadata.creation_timestamp, metadata.deletion_timestamp, metadata.managed_fields) = (None, None, None);
 }
 
 /// Sets a text that is absent or empty, which are the same thing in Go.
@@ -75,7 +108,8 @@ fn container(container: &mut Container, host_network: bool) {
             port.host_port = Some(port.container_port);
         }
     }
-    requirements(container.resources.get_or_insert_default());
+    let resources = container.resources.get_or_insert_default();
+    resources.limits.iter_mut().chain(&mut resources.requests).for_each(canonical);
     let handlers = container.lifecycle.iter_mut().flat_map(|lifecycle| lifecycle.post_start.iter_mut().chain(&mut lifecycle.pre_stop));
     handlers.filter_map(|handler| handler.http_get.as_mut()).for_each(http_get);
     let probes = [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe];
@@ -93,14 +127,8 @@ fn pull_policy(image: &str) -> &'static str {
     }
 }
 
-/// Requests that are not given equal the limits; every quantity becomes canonical.
-fn requirements(resources: &mut ResourceRequirements) {
-    if let Some(limits) = &mut resources.limits {
-        canonical(limits);
-    }
-    if let Some(requests) = &mut resources.requests {
-        canonical(requests);
-    }
+/// Requests that are not given equal the limits.
+fn requests(resources: &mut ResourceRequirements) {
     let Some(limits) = resources.limits.as_ref().filter(|limits| !limits.is_empty()) else { return };
     let requests = resources.requests.get_or_insert_default();
     for (name, limit) in limits {
@@ -110,7 +138,6 @@ fn requirements(resources: &mut ResourceRequirements) {
 
 /// The pod as a whole requests what its containers do together, or else its limit (KEP-2837); only of what it shares out.
 fn pod_requirements(resources: &mut ResourceRequirements, spec: &PodSpec) {
-    resources.limits.iter_mut().chain(&mut resources.requests).for_each(canonical);
     for name in ["cpu", "memory"] {
         let sum = together(spec, name);
         let limit = resources.limits.as_ref().and_then(|limits| limits.get(name)).cloned();

@@ -45,21 +45,33 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("CustomResourceDefinition", &["apiextensions.k8s.io/v1"]),
 ];
 
-/// The Pods of a document: itself, or the items of a List. What is something else becomes a fault.
-pub fn pods<'t>(document: &'t Place, found: &mut Vec<&'t Place>, faults: &mut Vec<Fault>) {
+/// The kinds that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readable {
+    Pod,
+    Job,
+}
+
+/// What a document is.
+enum Heading {
+    List,
+    One(Readable),
+}
+
+/// The objects of a document: itself, or the items of a List. What is of a kind that is not read becomes a fault.
+pub fn objects<'t>(document: &'t Place, found: &mut Vec<(Readable, &'t Place)>, faults: &mut Vec<Fault>) {
     match heading(document) {
-        Ok("List") => match document.get("items").map(|items| &items.node) {
-            Some(Node::List(items)) => items.iter().for_each(|item| pods(item, found, faults)),
+        Ok(Heading::List) => match document.get("items").map(|items| &items.node) {
+            Some(Node::List(items)) => items.iter().for_each(|item| objects(item, found, faults)),
             None | Some(Node::Scalar(Value::Null)) => {}
             Some(_) => faults.push(fault(document.get("items").map_or(document.mark, |items| items.mark), "items of a List must be a list")),
         },
-        Ok(_) => found.push(document),
+        Ok(Heading::One(kind)) => found.push((kind, document)),
         Err(fault) => faults.push(*fault),
     }
 }
 
-/// "Pod" or "List".
-fn heading(document: &Place) -> Result<&'static str, Box<Fault>> {
+fn heading(document: &Place) -> Result<Heading, Box<Fault>> {
     let refuse = |mark: Mark, said: String, suggestion: Option<String>| Err(Box::new(Fault { suggestion, ..fault(mark, said) }));
     if !matches!(document.node, Node::Map(_)) {
         return refuse(document.mark, "a Kubernetes object is a mapping with apiVersion, kind, metadata and spec".to_owned(), None);
@@ -80,7 +92,9 @@ fn heading(document: &Place) -> Result<&'static str, Box<Fault>> {
     };
     match *name {
         _ if !versions.contains(&version_text) => refuse(version_mark, unmatched, Some(format!("{name} is in version {:?}", versions[0]))),
-        "Pod" | "List" => Ok(name),
+        "List" => Ok(Heading::List),
+        "Pod" => Ok(Heading::One(Readable::Pod)),
+        "Job" => Ok(Heading::One(Readable::Job)),
         _ => {
             let unsupported = Fault { kind: Kind::NotSupported, ..fault(kind_mark, format!("kind {name} is not supported yet")) };
             Err(Box::new(unsupported))

@@ -1,9 +1,9 @@
-//! YAML text becomes valid, defaulted Pods, or a list of faults with file, line, column and path.
+//! YAML text becomes valid, defaulted objects (Pods, Jobs), or a list of faults with file, line, column and path.
 //!
 //! ```text
-//! text ─ yaml ─> located tree ─ kinds ─> one tree per object ─ decode ─> Pod ─ default ─> validate ─> Loaded
-//!                                             │                  │                          │
-//!                                             └─ support ────────┴──────── findings ────────┴──────> Faults
+//! text ─ yaml ─> located tree ─ kinds ─> one tree per object ─ decode ─> Object ─ default ─> validate ─> Loaded
+//!                                             │                  │                             │
+//!                                             └─ support ────────┴───────── findings ──────────┴──────> Faults
 //! ```
 //!
 //! Everything is judged before anything starts, and everything is told at once: the text is parsed a single time into a
@@ -11,13 +11,16 @@
 //! line. Three judges look at it: the types ([`decode`]), the table of what minipod does ([`support`]), and the API
 //! server's rules ([`validate`]), which speak its words.
 //!
-//! What this floor does not do: it reads no file, knows no clock and no machine, and gives no uid; a Pod with
+//! A further kind of object has a word in [`kinds`], a table in [`support`], its defaults, its rules, and a line in `Object`.
+//!
+//! What this floor does not do: it reads no file, knows no clock and no machine, and gives no uid; an object with
 //! `generateName` leaves here without a name.
 
 mod decode;
 mod default;
 pub mod expand;
 mod fault;
+pub mod indexes;
 mod kinds;
 mod path;
 pub mod quantity;
@@ -27,26 +30,65 @@ mod tree;
 mod validate;
 mod yaml;
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use default::pod as default_pod;
 pub use expand::expand;
 pub use fault::{Fault, Faults, Kind};
 pub use quantity::Quantity;
 
 use fault::{Findings, Syntax};
+use kinds::Readable;
+use support::Table;
 use tree::Place;
+
+/// One object of a manifest.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Object {
+    Pod(Box<Pod>),
+    Job(Box<Job>),
+}
+
+impl Object {
+    pub fn metadata(&self) -> &ObjectMeta {
+        match self {
+            Object::Pod(pod) => &pod.metadata,
+            Object::Job(job) => &job.metadata,
+        }
+    }
+
+    pub fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        match self {
+            Object::Pod(pod) => &mut pod.metadata,
+            Object::Job(job) => &mut job.metadata,
+        }
+    }
+}
 
 /// What a manifest holds.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Loaded {
     /// In the order of the text; defaulted.
-    pub pods: Vec<Pod>,
+    pub objects: Vec<Object>,
     /// Legal, but probably not meant: `spec.nodeSelector: has no effect here: …`.
     pub warnings: Vec<String>,
 }
 
-/// Reads every Pod of a manifest. `file` is only a name for the messages.
+impl Loaded {
+    /// The Pods alone.
+    pub fn pods(&self) -> impl Iterator<Item = &Pod> {
+        self.objects.iter().filter_map(|object| match object {
+            Object::Pod(pod) => Some(&**pod),
+            Object::Job(_) => None,
+        })
+    }
+}
+
+/// Reads every object of a manifest. `file` is only a name for the messages.
 pub fn read(text: &str, file: &str) -> Result<Loaded, Faults> {
     let (loaded, faults) = examine(text, file);
     if faults.faults.is_empty() { Ok(loaded) } else { Err(faults) }
@@ -74,30 +116,39 @@ pub fn examine(text: &str, file: &str) -> (Loaded, Faults) {
         Err(syntax) => faults.push(syntax.into()),
         Ok(documents) => {
             let mut objects = Vec::new();
-            documents.iter().for_each(|document| kinds::pods(document, &mut objects, &mut faults));
+            documents.iter().for_each(|document| kinds::objects(document, &mut objects, &mut faults));
             if objects.is_empty() && faults.is_empty() {
                 faults.push(Syntax::new(1, 1, "there is no object in this manifest; a Pod begins with `apiVersion: v1` and `kind: Pod`".to_owned()).into());
             }
-            objects.into_iter().for_each(|object| self::object(object, &mut loaded, &mut faults));
+            objects.into_iter().for_each(|(kind, tree)| self::object(kind, tree, &mut loaded, &mut faults));
         }
     }
     (loaded, Faults::new(file, text, faults))
 }
 
-fn object(tree: &Place, loaded: &mut Loaded, faults: &mut Vec<Fault>) {
+fn object(kind: Readable, tree: &Place, loaded: &mut Loaded, faults: &mut Vec<Fault>) {
     let metadata = tree.get("metadata");
     let name = metadata.and_then(|it| it.get("name").or_else(|| it.get("generateName"))).and_then(Place::text).unwrap_or_default();
-    let mut findings = Findings::new(tree, format!("The Pod {name:?}"));
-    let mut pod = decode::pod(tree, &mut findings);
-    support::judge(tree, &mut findings);
-    default::pod(&mut pod);
-    validate::pod(&pod, &mut findings);
+    let mut findings = Findings::new(tree, format!("The {kind:?} {name:?}"));
+    let object = match kind {
+        Readable::Pod => Object::Pod(judged(tree, &support::POD, default::pod, validate::pod, &mut findings)),
+        Readable::Job => Object::Job(judged(tree, &support::JOB, default::job, validate::job, &mut findings)),
+    };
     loaded.warnings.append(&mut findings.warnings);
-    loaded.pods.push(pod);
+    loaded.objects.push(object);
     faults.extend(findings.finish());
 }
 
-/// A Pod from its JSON, as it is kept on disk: the one way to read a Pod beside a manifest. The error is one line.
-pub fn from_json(json: &Value) -> Result<Pod, String> {
+/// Types, support, defaults, rules: in this order for every kind, as in the API server.
+fn judged<T: DeserializeOwned + Default>(tree: &Place, table: &Table, fill: fn(&mut T), judge: fn(&T, &mut Findings), findings: &mut Findings) -> Box<T> {
+    let mut object = Box::new(decode::object(tree, table, findings));
+    support::judge(tree, table, findings);
+    fill(&mut object);
+    judge(&object, findings);
+    object
+}
+
+/// An object from its JSON, as it is kept on disk: the one way to read one beside a manifest. The error is one line.
+pub fn from_json<T: DeserializeOwned>(json: &Value) -> Result<T, String> {
     decode::from_value(json)
 }

@@ -1,4 +1,4 @@
-//! What minipod does with each field of a Pod: one table, three verdicts.
+//! What minipod does with each field of an object: one table for each kind, three verdicts.
 //!
 //! ```text
 //! Done            the field does what Kubernetes says
@@ -8,6 +8,11 @@
 //!
 //! A row that is not `Done` decides everything beneath it. The table is also the list of the fields there are: "did you
 //! mean" reads it, and a test compares it with Kubernetes' own types. `spec.containers[]` stands for init containers too.
+//!
+//! A kind that makes pods holds a pod template. What is in it is judged by the Pod's own rows, so nothing can be right in one and
+//! wrong in the other.
+
+mod job;
 
 use serde_json::Value;
 
@@ -81,6 +86,19 @@ const POD_SECURITY: &str = "spec.securityContext";
 const PROBE: &str =
     "exec httpGet tcpSocket grpc initialDelaySeconds timeoutSeconds periodSeconds successThreshold failureThreshold terminationGracePeriodSeconds";
 const HTTP_GET: &str = "path port host scheme httpHeaders";
+
+/// The rows of one kind of object.
+#[derive(Debug, Clone, Copy)]
+pub struct Table {
+    pub rows: &'static [Row],
+    /// Objects in which a misplaced field is looked for.
+    landmarks: &'static [&'static str],
+    /// Where a pod template stands, with the dot after it: `spec.template.`. Beneath it the Pod's rows count.
+    template: Option<&'static str>,
+}
+
+pub const POD: Table = Table { rows: TABLE, landmarks: LANDMARKS, template: None };
+pub const JOB: Table = Table { rows: job::TABLE, landmarks: job::LANDMARKS, template: Some("spec.template.") };
 
 #[rustfmt::skip]
 pub const TABLE: &[Row] = &[
@@ -201,7 +219,7 @@ pub const TABLE: &[Row] = &[
             "network and cloud volumes are not supported"),
 ];
 
-/// Objects in which a misplaced field is looked for.
+/// Those of a Pod.
 const LANDMARKS: &[&str] = &[
     "",
     "metadata",
@@ -218,24 +236,41 @@ const LANDMARKS: &[&str] = &[
     "spec.dnsConfig",
 ];
 
-pub fn is_landmark(object: &str) -> bool {
-    LANDMARKS.contains(&object)
-}
+impl Table {
+    /// The table that judges an object, and its name there.
+    fn home<'u>(&self, under: &'u str) -> (Table, &'u str) {
+        match self.template.and_then(|template| under.strip_prefix(template)) {
+            Some(rest) => (POD, rest),
+            None => (*self, under),
+        }
+    }
 
-/// The field names of an object.
-pub fn fields(under: &str) -> impl Iterator<Item = &'static str> {
-    TABLE.iter().filter(move |row| row.under == under).flat_map(|row| row.fields.split_whitespace()).filter(|field| *field != "*")
-}
+    pub fn is_landmark(&self, object: &str) -> bool {
+        let (table, object) = self.home(object);
+        table.landmarks.contains(&object)
+    }
 
-/// The objects that have a field of this name.
-pub fn homes(name: &str) -> impl Iterator<Item = &'static str> {
-    TABLE.iter().filter(move |row| row.fields.split_whitespace().any(|field| field == name)).map(|row| row.under)
-}
+    /// The field names of an object.
+    pub fn fields(&self, under: &str) -> impl Iterator<Item = &'static str> {
+        let (table, under) = self.home(under);
+        table.rows.iter().filter(move |row| row.under == under).flat_map(|row| row.fields.split_whitespace()).filter(|field| *field != "*")
+    }
 
-/// The row that judges a field. A named field comes before `*`.
-pub fn row(under: &str, name: &str) -> Option<&'static Row> {
-    let find = |name: &str| TABLE.iter().find(|row| row.under == under && row.fields.split_whitespace().any(|field| field == name));
-    find(name).or_else(|| find("*"))
+    /// The objects that have a field of this name, the shallow ones of the kind itself first.
+    pub fn homes(&self, name: &str) -> Vec<String> {
+        let having = |rows: &'static [Row]| rows.iter().filter(move |row| row.fields.split_whitespace().any(|field| field == name)).map(|row| row.under);
+        // A template has no `apiVersion` and the like: what stands at a Pod's top is its `metadata` and its `spec`.
+        let of_template =
+            self.template.into_iter().flat_map(|template| having(POD.rows).filter(|under| !under.is_empty()).map(move |under| format!("{template}{under}")));
+        having(self.rows).map(str::to_owned).chain(of_template).collect()
+    }
+
+    /// The row that judges a field. A named field comes before `*`.
+    pub fn row(&self, under: &str, name: &str) -> Option<&'static Row> {
+        let (table, under) = self.home(under);
+        let find = |name: &str| table.rows.iter().find(|row| row.under == under && row.fields.split_whitespace().any(|field| field == name));
+        find(name).or_else(|| find("*"))
+    }
 }
 
 /// The object at a path, as the table names it.
@@ -255,47 +290,57 @@ fn push_field(text: &mut String, name: &str) {
         text.push('.');
     }
     text.push_str(match name {
-        "initContainers" | "ephemeralContainers" if text == "spec." => "containers",
+        "initContainers" | "ephemeralContainers" if text == "spec." || text.ends_with(".spec.") => "containers",
         name => name,
     });
 }
 
 /// Judges every field that a manifest sets: what is refused becomes a fault, what has no effect a warning.
-pub fn judge(tree: &Place, findings: &mut Findings) {
-    let host_network = tree.get("spec").and_then(|spec| spec.get("hostNetwork")).is_some_and(|place| place.node == Node::Scalar(Value::Bool(true)));
-    walk(tree, &mut Vec::new(), &mut String::new(), host_network, findings);
+pub fn judge(tree: &Place, table: &Table, findings: &mut Findings) {
+    // The pod's spec is the object's own, or that of its template.
+    let mut steps = table.template.unwrap_or_default().split_terminator('.').chain(["spec", "hostNetwork"]);
+    let host_network = steps.try_fold(tree, |place, field| place.get(field)).is_some_and(|place| place.node == Node::Scalar(Value::Bool(true)));
+    Judge { table, host_network, findings }.walk(tree, &mut Vec::new(), &mut String::new());
 }
 
-fn walk(place: &Place, steps: &mut Vec<Step>, under: &mut String, host_network: bool, findings: &mut Findings) {
-    let length = under.len();
-    match &place.node {
-        Node::Scalar(_) => {}
-        Node::List(items) => {
-            under.push_str("[]");
-            for (index, item) in items.iter().enumerate() {
-                steps.push(Step::Index(index));
-                walk(item, steps, under, host_network, findings);
-                steps.pop();
-            }
-        }
-        Node::Map(entries) => {
-            for entry in entries.iter().filter(|entry| is_set(&entry.value)) {
-                steps.push(Step::Field(entry.key.clone()));
-                let row = row(under, &entry.key);
-                if row.is_none_or(|row| row.verdict == Verdict::Done) {
-                    push_field(under, &entry.key);
-                    walk(&entry.value, steps, under, host_network, findings);
-                } else if let Some(row) = row
-                    && !row.allows(&entry.value, host_network)
-                {
-                    tell(row, steps, findings);
+struct Judge<'a, 't> {
+    table: &'a Table,
+    host_network: bool,
+    findings: &'a mut Findings<'t>,
+}
+
+impl Judge<'_, '_> {
+    fn walk(&mut self, place: &Place, steps: &mut Vec<Step>, under: &mut String) {
+        let length = under.len();
+        match &place.node {
+            Node::Scalar(_) => {}
+            Node::List(items) => {
+                under.push_str("[]");
+                for (index, item) in items.iter().enumerate() {
+                    steps.push(Step::Index(index));
+                    self.walk(item, steps, under);
+                    steps.pop();
                 }
-                under.truncate(length);
-                steps.pop();
+            }
+            Node::Map(entries) => {
+                for entry in entries.iter().filter(|entry| is_set(&entry.value)) {
+                    steps.push(Step::Field(entry.key.clone()));
+                    let row = self.table.row(under, &entry.key);
+                    if row.is_none_or(|row| row.verdict == Verdict::Done) {
+                        push_field(under, &entry.key);
+                        self.walk(&entry.value, steps, under);
+                    } else if let Some(row) = row
+                        && !row.allows(&entry.value, self.host_network)
+                    {
+                        tell(row, steps, self.findings);
+                    }
+                    under.truncate(length);
+                    steps.pop();
+                }
             }
         }
+        under.truncate(length);
     }
-    under.truncate(length);
 }
 
 /// Whether a value is more than an absent field: Kubernetes treats null, an empty list and an empty string as absent.
@@ -337,10 +382,12 @@ mod tests {
 
     #[test]
     fn every_field_is_judged_once() {
-        let mut seen = std::collections::HashSet::new();
-        for row in TABLE {
-            for field in row.fields.split_whitespace() {
-                assert!(seen.insert((row.under, field)), "{}.{field} stands twice", row.under);
+        for table in [POD, JOB] {
+            let mut seen = std::collections::HashSet::new();
+            for row in table.rows {
+                for field in row.fields.split_whitespace() {
+                    assert!(seen.insert((row.under, field)), "{}.{field} stands twice", row.under);
+                }
             }
         }
     }
@@ -353,7 +400,16 @@ mod tests {
     }
 
     #[test]
+    fn a_template_is_judged_as_the_pod_that_it_will_be() {
+        assert_eq!(JOB.row("spec.template.spec", "hostPID").map(|row| row.verdict), POD.row("spec", "hostPID").map(|row| row.verdict));
+        assert!(JOB.row("spec", "containers").is_none());
+        assert!(JOB.fields("spec.template.spec.containers[]").any(|field| field == "image"));
+    }
+
+    #[test]
     fn every_landmark_is_an_object_of_the_table() {
-        assert!(LANDMARKS.iter().all(|landmark| fields(landmark).next().is_some()));
+        for table in [POD, JOB] {
+            assert!(table.landmarks.iter().all(|landmark| table.fields(landmark).next().is_some()));
+        }
     }
 }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::sys::{file, socket};
 
-use super::dir::PodDir;
+use super::dir::Dir;
 
 /// The name of the socket.
 pub const SOCKET: &str = "control";
@@ -58,8 +58,8 @@ pub enum Reply {
     },
 }
 
-/// Asks the supervisor of a pod. None: there is no supervisor.
-pub fn ask(dir: &PodDir, request: &Request) -> Result<Option<(Reply, Vec<OwnedFd>, OwnedFd)>> {
+/// Asks the supervisor of a pod or the runner of a job. None: there is none.
+pub fn ask(dir: &Dir, request: &impl Serialize) -> Result<Option<(Reply, Vec<OwnedFd>, OwnedFd)>> {
     let open = || socket::connect(file::open_dir(dir.path())?, SOCKET);
     let connection = match open() {
         Err(error) if error.is(libc::ENOENT) || error.is(libc::ECONNREFUSED) => return Ok(None),

@@ -1,11 +1,13 @@
-//! A pod's directory: claimed by one supervisor, read by everybody.
+//! The directory of a pod or a job: claimed by one process that looks after it, read by everybody.
 //!
 //! Claiming is taking the lock of the file `lock`. The claim goes over to the forked supervisor with the descriptor, and ends when its
 //! last copy is closed, however that process ends.
 
+use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use rustix::fs::OFlags;
 
@@ -14,15 +16,23 @@ use crate::error::{Error, Result};
 use crate::sys::file;
 use crate::sys::notify::Notify;
 
-/// The directory of one pod; holding one claims nothing.
+/// A directory that one process at a time looks after; holding one claims nothing.
 #[derive(Debug, Clone)]
-pub struct PodDir {
+pub struct Dir {
     pub namespace: String,
     pub name: String,
     path: PathBuf,
 }
 
-/// The right to be the pod's supervisor.
+/// The directory of one pod, with its `pod.json`.
+#[derive(Debug, Clone)]
+pub struct PodDir(Dir);
+
+/// The directory of one job, with its `job.json`. Its pods have directories of their own.
+#[derive(Debug, Clone)]
+pub struct JobDir(Dir);
+
+/// The right to look after the object: to be the pod's supervisor, the job's runner.
 #[derive(Debug)]
 pub struct Claim {
     lock: OwnedFd,
@@ -36,17 +46,76 @@ pub struct Known {
     pub supervised: bool,
 }
 
+/// What can be known of a job without asking anybody.
+#[derive(Debug, Clone)]
+pub struct KnownJob {
+    pub job: Job,
+    /// A runner looks after it now.
+    pub supervised: bool,
+}
+
+impl Deref for PodDir {
+    type Target = Dir;
+
+    fn deref(&self) -> &Dir {
+        &self.0
+    }
+}
+
+impl Deref for JobDir {
+    type Target = Dir;
+
+    fn deref(&self) -> &Dir {
+        &self.0
+    }
+}
+
 impl PodDir {
     pub fn new(places: &Places, namespace: &str, name: &str) -> PodDir {
-        PodDir { namespace: namespace.into(), name: name.into(), path: places.pods().join(namespace).join(name) }
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
+        PodDir(Dir::below(&places.pods(), namespace, name))
     }
 
     pub fn exists(&self) -> bool {
         self.path.join("pod.json").exists()
+    }
+
+    /// The pod as it was last written; None if there is none.
+    pub fn read(&self) -> Result<Option<Known>> {
+        // In this order: a supervisor that ends in between has written its last word before it let go.
+        let supervised = self.is_supervised();
+        let Some(pod) = read_json::<Pod>(&self.path.join("pod.json"))? else { return Ok(None) };
+        Ok(Some(Known { pod, supervised }))
+    }
+
+    pub fn write_pod(&self, pod: &Pod) -> Result<()> {
+        write_json(&self.path.join("pod.json"), pod)
+    }
+}
+
+impl JobDir {
+    pub fn new(places: &Places, namespace: &str, name: &str) -> JobDir {
+        JobDir(Dir::below(&places.jobs(), namespace, name))
+    }
+
+    /// The job as it was last written; None if there is none.
+    pub fn read(&self) -> Result<Option<KnownJob>> {
+        let supervised = self.is_supervised();
+        let Some(job) = read_json::<Job>(&self.path.join("job.json"))? else { return Ok(None) };
+        Ok(Some(KnownJob { job, supervised }))
+    }
+
+    pub fn write_job(&self, job: &Job) -> Result<()> {
+        write_json(&self.path.join("job.json"), job)
+    }
+}
+
+impl Dir {
+    fn below(parent: &Path, namespace: &str, name: &str) -> Dir {
+        Dir { namespace: namespace.into(), name: name.into(), path: parent.join(namespace).join(name) }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Makes the directory and claims it. None: somebody else has it.
@@ -78,24 +147,12 @@ impl PodDir {
         }
     }
 
-    /// The pod as it was last written; None if there is none.
-    pub fn read(&self) -> Result<Option<Known>> {
-        // In this order: a supervisor that ends in between has written its last word before it let go.
-        let supervised = self.is_supervised();
-        let Some(pod) = read_json::<Pod>(&self.path.join("pod.json"))? else { return Ok(None) };
-        Ok(Some(Known { pod, supervised }))
-    }
-
-    /// Waits until nobody looks after the pod any more: its supervisor has removed what there was to remove.
+    /// Waits until nobody looks after the object any more: its supervisor or runner has removed what there was to remove.
     pub fn wait_until_gone(&self) -> Result<()> {
         match file::open(self.path.join("lock"), OFlags::RDWR) {
             Err(error) if error.is(libc::ENOENT) => Ok(()),
             lock => file::lock(lock?),
         }
-    }
-
-    pub fn write_pod(&self, pod: &Pod) -> Result<()> {
-        write_json(&self.path.join("pod.json"), pod)
     }
 
     pub fn events(&self) -> Result<Vec<Event>> {
@@ -123,8 +180,8 @@ impl PodDir {
 }
 
 impl Claim {
-    /// Writes our pid into the lock, once we are the supervisor.
-    pub fn sign(&self, dir: &PodDir) -> Result<()> {
+    /// Writes our pid into the lock, once we are the process that looks after it.
+    pub fn sign(&self, dir: &Dir) -> Result<()> {
         std::fs::write(dir.path.join("lock"), format!("{}\n", std::process::id())).map_err(|e| Error::io("write", dir.path.join("lock").display(), &e))
     }
 }
@@ -137,22 +194,41 @@ impl AsFd for Claim {
 
 /// Every pod that has a directory, by namespace and name.
 pub fn all(places: &Places) -> Result<Vec<PodDir>> {
+    Ok(dirs(&places.pods())?.into_iter().map(PodDir).collect())
+}
+
+/// Every job that has a directory, by namespace and name.
+pub fn all_jobs(places: &Places) -> Result<Vec<JobDir>> {
+    Ok(dirs(&places.jobs())?.into_iter().map(JobDir).collect())
+}
+
+fn dirs(parent: &Path) -> Result<Vec<Dir>> {
     let mut found = Vec::new();
-    for namespace in names(&places.pods())? {
-        for name in names(&places.pods().join(&namespace))? {
-            found.push(PodDir::new(places, &namespace, &name));
+    for namespace in names(parent)? {
+        for name in names(&parent.join(&namespace))? {
+            found.push(Dir::below(parent, &namespace, &name));
         }
     }
     Ok(found)
 }
 
-/// Watches all that [`all`] reads: each directory before what is in it is listed, so that nothing is missed in between. One that
-/// vanishes meanwhile is told by the watch of its parent.
+/// Watches all that [`all`] reads.
 pub fn watch(places: &Places, notify: &Notify) -> Result<()> {
-    make_dirs(&places.pods())?;
-    notify.watch_dir(places.pods())?;
-    for namespace in names(&places.pods())? {
-        let namespace = places.pods().join(namespace);
+    watch_below(&places.pods(), notify)
+}
+
+/// Watches all that [`all_jobs`] reads.
+pub fn watch_jobs(places: &Places, notify: &Notify) -> Result<()> {
+    watch_below(&places.jobs(), notify)
+}
+
+/// Each directory is watched before what is in it is listed, so that nothing is missed in between. One that vanishes meanwhile is told
+/// by the watch of its parent.
+fn watch_below(parent: &Path, notify: &Notify) -> Result<()> {
+    make_dirs(parent)?;
+    notify.watch_dir(parent)?;
+    for namespace in names(parent)? {
+        let namespace = parent.join(namespace);
         let _ = notify.watch_dir(&namespace);
         for name in names(&namespace)? {
             let _ = notify.watch_dir(namespace.join(name));

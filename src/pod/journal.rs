@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-use super::dir::PodDir;
+use super::dir::Dir;
 use crate::error::Result;
 use crate::lifecycle::Role;
 
@@ -18,7 +18,7 @@ pub enum Kind {
     Warning,
 }
 
-/// The events of one pod, as far as they are written and not yet.
+/// The events of one pod or job, as far as they are written and not yet.
 #[derive(Debug)]
 pub struct Journal {
     about: ObjectReference,
@@ -28,9 +28,17 @@ pub struct Journal {
 
 impl Journal {
     pub fn new(namespace: &str, name: &str, uid: &str) -> Journal {
+        Journal::about("v1", "Pod", namespace, name, uid)
+    }
+
+    pub fn of_job(namespace: &str, name: &str, uid: &str) -> Journal {
+        Journal::about("batch/v1", "Job", namespace, name, uid)
+    }
+
+    fn about(api_version: &str, kind: &str, namespace: &str, name: &str, uid: &str) -> Journal {
         let about = ObjectReference {
-            api_version: Some("v1".into()),
-            kind: Some("Pod".into()),
+            api_version: Some(api_version.into()),
+            kind: Some(kind.into()),
             namespace: Some(namespace.into()),
             name: Some(name.into()),
             uid: Some(uid.into()),
@@ -74,7 +82,7 @@ impl Journal {
     }
 
     /// Writes what is new.
-    pub fn write(&mut self, dir: &PodDir) -> Result<()> {
+    pub fn write(&mut self, dir: &Dir) -> Result<()> {
         if !self.unwritten {
             return Ok(());
         }

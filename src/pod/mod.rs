@@ -12,6 +12,8 @@
 //!      log/pods/…          what the containers wrote
 //! ```
 //!
+//! A job has a directory and a process of its own, which makes its pods by the same way as the command does: see [`job`].
+//!
 //! There is no daemon: whoever wants to know reads the directory, whoever wants something done asks the socket. When the
 //! lock is free and the status is not final, the supervisor died; its containers are then killed by the kernel (but for programs that
 //! changed their user themselves), and the reader says so.
@@ -23,6 +25,7 @@ pub mod explain;
 mod ground;
 mod handler;
 mod instance;
+pub mod job;
 mod journal;
 pub mod places;
 mod sandbox;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// The three trees, and the name below which cgroups are made.
 #[derive(Debug, Clone)]
 pub struct Places {
-    /// Outlives a reboot: the image store, the pods.
+    /// Outlives a reboot: the image store, the pods, the jobs.
     pub lib: PathBuf,
     /// Does not: address leases.
     pub run: PathBuf,
@@ -33,6 +33,10 @@ impl Places {
 
     pub fn pods(&self) -> PathBuf {
         self.lib.join("pods")
+    }
+
+    pub fn jobs(&self) -> PathBuf {
+        self.lib.join("jobs")
     }
 
     pub fn network(&self) -> PathBuf {

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use rustix::fs::OFlags;
 
 use super::control::{self, Reply, Request};
-use super::dir::{Claim, PodDir};
+use super::dir::{Claim, Dir, PodDir};
 use super::ground::{CGROUP_PATIENCE, Ground, all_containers, pod_spec};
 use super::instance::{find_image, leave_host};
 use super::places::Places;
@@ -27,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::image::Store;
 use crate::network::Network;
 use crate::sys::notify::Notify;
+use crate::sys::process::Child;
 use crate::sys::{file, process, socket};
 
 /// What the command line may say about how a pod is run.
@@ -44,6 +45,8 @@ pub struct Options {
 pub struct Started {
     pub dir: PodDir,
     pub pod: Pod,
+    /// Its supervisor, a child of ours.
+    pub supervisor: Child,
     /// With `foreground`: closing it stops and removes the pod; a message comes when the pod has ended.
     pub owner: Option<OwnedFd>,
 }
@@ -90,7 +93,7 @@ pub fn start(places: &Places, mut pod: Pod, options: &Options) -> std::result::R
         process::fork(move || supervise(&places, &dir, pod, claim, theirs, &options))?
     };
     match control::receive::<Reply>(&ours)? {
-        Some((Reply::Done {}, _)) => Ok(Started { dir, pod, owner: options.foreground.then_some(ours) }),
+        Some((Reply::Done {}, _)) => Ok(Started { dir, pod, supervisor, owner: options.foreground.then_some(ours) }),
         Some((Reply::Refused { why }, _)) => {
             supervisor.wait()?;
             Err(Error::said(why).into())
@@ -107,23 +110,33 @@ pub fn check_images(store: &Store, pod: &Pod) -> Result<()> {
     all_containers(pod_spec(pod)).try_for_each(|container| find_image(store, container).map(drop).map_err(|e| e.container(&container.name)))
 }
 
+/// The most of generateName that a name takes over; five characters follow (`MaxGeneratedNameLength`).
+pub(super) const LONGEST_PREFIX: usize = 58;
+
 /// What the API server and the scheduler give a pod: uid, creation time, a name of its own for generateName, its node.
 fn identify(pod: &mut Pod) -> Result<()> {
+    identify_object(&mut pod.metadata)?;
+    pod.spec.get_or_insert_default().node_name = Some(crate::sys::user::host_name());
+    Ok(())
+}
+
+/// What the API server gives every object.
+pub(super) fn identify_object(metadata: &mut ObjectMeta) -> Result<()> {
     let mut bytes = process::random_bytes::<16>()?;
     // RFC 9562: version 4, variant 10.
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    pod.metadata.uid = Some(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]));
+    metadata.uid = Some(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]));
     let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
-    pod.metadata.creation_timestamp = Some(Time(now));
-    pod.metadata.generation = Some(1);
-    pod.spec.get_or_insert_default().node_name = Some(crate::sys::user::host_name());
-    if pod.metadata.name.is_none() {
-        // apimachinery's names/generate.go: no vowels, nothing that looks like something else.
+    metadata.creation_timestamp = Some(Time(now));
+    metadata.generation = Some(1);
+    if metadata.name.as_deref().unwrap_or_default().is_empty() {
+        // apimachinery's names/generate.go: no vowels, nothing that looks like something else; 63 characters at most.
         const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
         let suffix: String = process::random_bytes::<5>()?.iter().map(|byte| LETTERS[usize::from(*byte) % LETTERS.len()] as char).collect();
-        pod.metadata.name = Some(format!("{}{suffix}", pod.metadata.generate_name.as_deref().unwrap_or_default()));
+        let prefix = metadata.generate_name.as_deref().unwrap_or_default();
+        metadata.name = Some(format!("{}{suffix}", &prefix[..prefix.floor_char_boundary(LONGEST_PREFIX)]));
     }
     Ok(())
 }
@@ -157,7 +170,7 @@ fn prepare(places: &Places, dir: &PodDir, pod: Pod, claim: Claim, caller: &Owned
     process::set_name(c"minipod");
     process::new_session()?;
     claim.sign(dir)?;
-    take_streams(dir)?;
+    take_streams(dir, "supervisor.log")?;
     leave_host()?;
     let desk = Desk::open(dir, options.foreground.then(|| file::duplicate(caller)).transpose()?)?;
     let (ground, unenforced) = Ground::prepare(places, dir, &pod, options.allow_unenforced)?;
@@ -173,9 +186,9 @@ fn prepare(places: &Places, dir: &PodDir, pod: Pod, claim: Claim, caller: &Owned
 }
 
 /// The caller's terminal is not ours: whoever waits for the end of its output would wait for us.
-fn take_streams(dir: &PodDir) -> Result<()> {
+pub(super) fn take_streams(dir: &Dir, log: &str) -> Result<()> {
     let null = file::open("/dev/null", OFlags::RDWR)?;
-    let log = file::open(dir.path().join("supervisor.log"), OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND)?;
+    let log = file::open(dir.path().join(log), OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND)?;
     process::place_descriptor(&null, 0)?;
     process::place_descriptor(&null, 1)?;
     process::place_descriptor(&log, 2)

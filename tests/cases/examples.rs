@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::process::{poll, seconds};
 use crate::{Case, case};
 
-fn example(name: &str) -> String {
+pub fn example(name: &str) -> String {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples").join(name).display().to_string()
 }
 

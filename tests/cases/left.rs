@@ -126,11 +126,11 @@ pub fn network(pid: i32) -> Vec<String> {
 /// Files of pods beneath a root: their directories, logs and address leases. The image store is not looked at.
 pub fn files(root: &Path) -> Vec<String> {
     let mut found = Vec::new();
-    for dir in ["lib/pods", "log/pods", "run/network/leases"] {
+    for dir in ["lib/pods", "lib/jobs", "log/pods", "run/network/leases"] {
         list(&root.join(dir), &mut found);
     }
     // A namespace's directory may stay when it is empty; everything in it may not.
-    found.retain(|path| !(path.is_dir() && path.parent() == Some(&root.join("lib/pods"))));
+    found.retain(|path| !(path.is_dir() && (path.parent() == Some(&root.join("lib/pods")) || path.parent() == Some(&root.join("lib/jobs")))));
     found.iter().map(|path| format!("file {}", path.strip_prefix(root).unwrap_or(path).display())).collect()
 }
 

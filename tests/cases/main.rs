@@ -30,6 +30,7 @@ mod foreground;
 mod hooks;
 mod inits;
 mod inside;
+mod jobs;
 mod left;
 mod limits;
 mod logs;
@@ -97,6 +98,7 @@ fn main() -> ExitCode {
         limits::CASES,
         faults::CASES,
         words::CASES,
+        jobs::CASES,
         examples::CASES,
     ];
     let wanted = std::env::var("MINIPOD_CASES").unwrap_or_default();

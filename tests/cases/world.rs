@@ -215,6 +215,17 @@ impl World {
         }
     }
 
+    /// Waits until a condition of a job holds, and gives the job.
+    #[track_caller]
+    pub fn wait_job(&self, name: &str, condition: &str) -> Value {
+        let file = self.root().join("lib/jobs/default").join(name).join("job.json");
+        let read = || fs::read(&file).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+        match poll(seconds(40), || read().filter(|job| self::condition(job, condition)["status"] == "True")) {
+            Some(job) => job,
+            None => panic!("waited for {condition}; the job is {}", read().unwrap_or_default()["status"]),
+        }
+    }
+
     #[track_caller]
     pub fn wait_phase(&self, name: &str, phase: &str) -> Value {
         self.wait(name, &format!("phase {phase}"), |pod| pod["status"]["phase"] == phase)
@@ -320,15 +331,18 @@ impl World {
     // ---- the end -------------------------------------------------------------------------------------------------
 
     /// The pods that are on disk, by name.
-    fn pods(&self) -> Vec<(String, Value)> {
+    pub fn pods(&self) -> Vec<(String, Value)> {
         let Ok(entries) = fs::read_dir(self.root().join("lib/pods/default")) else { return Vec::new() };
         let read = |path: PathBuf| fs::read(path.join("pod.json")).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         entries.flatten().map(|entry| (entry.file_name().to_string_lossy().into_owned(), read(entry.path()))).collect()
     }
 
-    /// Deletes the pods that the case left running, as its last command.
+    /// Deletes the jobs and pods that the case left running, as its last command.
     #[track_caller]
     pub fn delete_all(&self) {
+        for entry in fs::read_dir(self.root().join("lib/jobs/default")).into_iter().flatten().flatten() {
+            self.minipod(&["delete", "job", &entry.file_name().to_string_lossy(), "--now"]).ok();
+        }
         for (name, _) in self.pods() {
             self.minipod(&["delete", "pod", &name, "--now"]).ok();
         }

@@ -12,6 +12,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodCondition};
 
+use super::{Kind, Line, Listed};
 use crate::cli::duration;
 
 /// The cells of a pod; the last four are shown with `-o wide`.
@@ -29,12 +30,23 @@ pub struct Row {
     pub gates: String,
 }
 
-pub const HEADERS: &[&str] = &["NAME", "READY", "STATUS", "RESTARTS", "AGE"];
-pub const WIDE_HEADERS: &[&str] = &["NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE", "NOMINATED NODE", "READINESS GATES"];
+impl Listed for Pod {
+    type Row = Row;
+    const OF: Kind = Kind::Pod;
+    const HEADERS: &'static [&'static str] = &["NAME", "READY", "STATUS", "RESTARTS", "AGE"];
+    const WIDE_HEADERS: &'static [&'static str] = &["NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE", "NOMINATED NODE", "READINESS GATES"];
 
-impl Row {
-    /// The cells under [`HEADERS`] or [`WIDE_HEADERS`].
-    pub fn cells(&self, wide: bool) -> Vec<&str> {
+    fn row(&self, now: Timestamp) -> Row {
+        row(self, now)
+    }
+}
+
+impl Line for Row {
+    fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    fn cells(&self, wide: bool) -> Vec<&str> {
         let mut cells: Vec<&str> = vec![&self.name, &self.ready, &self.status, &self.restarts, &self.age];
         if wide {
             cells.extend([&self.ip, &self.node, &self.nominated, &self.gates].map(String::as_str));
@@ -42,8 +54,7 @@ impl Row {
         cells
     }
 
-    /// Whether a watch has nothing new to tell: all but the passing of time is the same.
-    pub fn same_but_for_age(&self, other: &Row) -> bool {
+    fn same_but_for_age(&self, other: &Row) -> bool {
         let timeless = |row: &Row| Row { age: String::new(), restarts: row.restarts.split(' ').next().unwrap_or_default().to_owned(), ..row.clone() };
         timeless(self) == timeless(other)
     }

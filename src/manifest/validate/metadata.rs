@@ -42,7 +42,7 @@ pub fn labels(labels: &BTreeMap<String, String>, at: &At, findings: &mut Finding
     }
 }
 
-fn annotations(annotations: &BTreeMap<String, String>, at: &At, findings: &mut Findings) {
+pub fn annotations(annotations: &BTreeMap<String, String>, at: &At, findings: &mut Findings) {
     for key in annotations.keys() {
         // Upper case is allowed in the prefix, for history's sake.
         for said in names::qualified(&key.to_lowercase()) {

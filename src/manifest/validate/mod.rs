@@ -7,6 +7,7 @@
 mod containers;
 mod env;
 mod handlers;
+mod job;
 mod metadata;
 mod names;
 mod network;
@@ -21,6 +22,8 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use super::fault::Findings;
 use super::path::At;
+
+pub use job::job;
 
 /// Judges a whole, defaulted Pod.
 pub fn pod(pod: &Pod, findings: &mut Findings) {
