@@ -37,7 +37,8 @@ pub struct Instance {
     pub stop_signal: i32,
     /// The container's OCI runtime spec as it was started, for `exec`: sealed, in memory.
     pub spec: OwnedFd,
-    directory: PathBuf,
+    /// What it wrote to its root is lost with it; the next start begins with the image again. Whoever reaps it removes this, when there is time.
+    pub directory: PathBuf,
     /// What a further process in it starts from; kept only where probes or hooks will ask for one.
     process: Option<Box<Process>>,
     /// As long as it is open, nobody removes the image's layers.
@@ -121,6 +122,8 @@ pub fn start(home: &Home<'_>, container: &Container, attempt: u32) -> Result<(In
         }
         Err(error) => {
             own_cgroup.remove(CGROUP_PATIENCE);
+            // The end of the pod removes what cannot be removed now.
+            let _ = file::remove_tree(&directory);
             Err(error)
         }
     }
@@ -255,8 +258,6 @@ impl Instance {
         };
         let message = self.last_words(container, code != 0);
         errors.extend(self.cgroup.remove(CGROUP_PATIENCE));
-        // What it wrote to its root is lost with it; the next start begins with the image again.
-        errors.extend(file::remove_tree(&self.directory).err());
         (Ended { code, signal: None, reason: reason.into(), message }, errors)
     }
 

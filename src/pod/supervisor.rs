@@ -17,6 +17,7 @@ mod errand;
 mod told;
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -29,7 +30,7 @@ use super::instance::{self, Home, Instance};
 use super::journal::{Journal, Kind};
 use super::sandbox::Sandbox;
 use crate::container::log::Stream;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lifecycle::{self, Action, At, C, Event, Facts, FailedAt, Hook, Spec};
 use crate::network::Names;
 use crate::sys::poll::Poll;
@@ -95,6 +96,8 @@ pub struct Supervisor {
     asking: Asking,
     /// Something was done since memory was last given back.
     untrimmed: bool,
+    /// Directories of ended starts. What comes next must not wait until the disk has removed them.
+    rubbish: Vec<PathBuf>,
     _claim: Claim,
 }
 
@@ -108,6 +111,7 @@ impl Supervisor {
         Supervisor {
             asking: Asking::new(&spec),
             untrimmed: true,
+            rubbish: Vec::new(),
             names: ground.network.names(),
             instances: spec.all().map(|_| None).collect(),
             ground,
@@ -326,12 +330,18 @@ impl Supervisor {
     fn trim(&mut self) {
         match self.poll.wait(Some(TRIM_AFTER)) {
             Ok(tokens) if tokens.is_empty() => {
+                self.tidy();
                 process::trim_memory();
                 self.untrimmed = false;
             }
             // Level-triggered: the wait that follows finds it again.
             _ => {}
         }
+    }
+
+    fn tidy(&mut self) {
+        let errors: Vec<Error> = self.rubbish.drain(..).filter_map(|directory| crate::sys::file::remove_tree(directory).err()).collect();
+        self.complain_of(errors);
     }
 
     fn handle(&mut self, source: Source) {
@@ -364,6 +374,7 @@ impl Supervisor {
         if let Some(instance) = self.instances[c.0].take() {
             // A client may hold a copy of the pidfd; the poll set would then go on telling of it.
             self.poll.remove(&instance.child);
+            self.rubbish.push(instance.directory.clone());
             let (ended, errors) = instance.finish(container_of(&self.pod, c), exit, Timestamp::now());
             self.complain_of(errors);
             self.wake_hooks_of(c);
@@ -402,16 +413,16 @@ impl Supervisor {
     /// The pod has ended: the last status is written, what it stood on is removed; if it is to be gone, all of it.
     fn end(mut self) {
         self.publish_or_complain();
-        if let Some(owner) = self.owner.take() {
-            // The run in the foreground reads the end from the files; it closes its side when it has.
-            let _ = control::send(&owner, &Reply::Done {}, &[]);
-            while matches!(control::receive::<Request>(&owner), Ok(Some(_))) {}
-            self.removed_at_end = true;
-        }
         let (dir, logs) = (self.ground.dir.clone(), self.ground.logs.clone());
         let mut errors = self.volumes.map(Volumes::tear_down).unwrap_or_default();
         errors.extend(self.ground.clear());
         errors.extend(ground::clear_directory(dir.path()));
+        if let Some(owner) = self.owner.take() {
+            // The run in the foreground reads the end from the files; it closes its side when it has, however long its terminal is stuck.
+            let _ = control::send(&owner, &Reply::Done {}, &[]);
+            while matches!(control::receive::<Request>(&owner), Ok(Some(_))) {}
+            self.removed_at_end = true;
+        }
         if self.removed_at_end {
             errors.extend(crate::sys::file::remove_tree(&logs).err());
             errors.extend(dir.remove().err());

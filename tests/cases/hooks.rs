@@ -5,14 +5,18 @@ use serde_json::json;
 
 use crate::inits::exit;
 use crate::pod::{Pod, await_line, exec, once, serve};
+use crate::process::{poll, seconds};
 use crate::world::{World, container, restarts};
 use crate::{Case, case};
 
 /// Demands an event of the pod.
 #[track_caller]
 pub fn assert_event(world: &World, pod: &str, reason: &str, message: &str) {
-    let told = world.minipod(&["describe", "pod", pod]).ok();
-    assert!(told.lines().any(|line| line.contains(reason) && line.contains(message)), "no event {reason} {message:?} in: {told}");
+    let told = || world.minipod(&["describe", "pod", pod]).ok();
+    let is_there = |told: &str| told.lines().any(|line| line.contains(reason) && line.contains(message));
+    // What one container shows does not say how far another is.
+    let came = poll(seconds(20), || is_there(&told()).then_some(()));
+    assert!(came.is_some(), "no event {reason} {message:?} in: {}", told());
 }
 
 /// The moment of the only line with these words.
