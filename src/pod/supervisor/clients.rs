@@ -44,6 +44,8 @@ impl Supervisor {
 
     pub(super) fn hear_client(&mut self, number: usize) {
         let Some(client) = self.clients[number].take() else { return };
+        // Its question took memory as an action does.
+        self.untrimmed = true;
         let answered = match control::receive::<Request>(&client) {
             Ok(Some((Request::Stop { grace_seconds }, _))) => {
                 self.ask_stop(grace_seconds);
