@@ -32,6 +32,7 @@ pub fn pod(notation: &str) -> Spec {
         max_backoff_ms: 300_000,
         readiness_gates: Vec::new(),
         containers: body.split_whitespace().map(container).collect(),
+        ephemerals: Vec::new(),
     };
     for word in head.split_whitespace() {
         match word.split_once('=') {
