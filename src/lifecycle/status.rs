@@ -86,7 +86,8 @@ fn container_status(spec: &Spec, facts: &Facts, c: C, now: At) -> core::Containe
         image_id: container.ids.image_id.clone(),
         container_id: Some(container.ids.container_id.clone()).filter(|id| !id.is_empty()),
         ready,
-        started: Some(started),
+        // Whoever has no probes has no such field either (`prober_manager.go` passes ephemeral containers by).
+        started: (asked.role != Role::Ephemeral).then_some(started),
         restart_count: i32::try_from(container.restarts).unwrap_or(i32::MAX),
         state: Some(state(container, look)),
         last_state: Some(core::ContainerState { terminated: last.map(terminated), ..Default::default() }),
