@@ -23,6 +23,16 @@ fn await_end(world: &World, name: &str) -> Value {
     debugger(&pod, name).clone()
 }
 
+/// What a user sees who debugs on a terminal and types `keys` (for printf) when the program has said `go`.
+fn on_terminal(world: &World, name: &str, script: &str, keys: &str) -> String {
+    let program = std::env::var("MINIPOD").unwrap_or_else(|_| env!("CARGO_BIN_EXE_minipod").to_owned());
+    let over = world.path(&format!("over-{name}")).display().to_string();
+    let command = world.file(&format!("stty rows 33 cols 77\n{program} debug p -it --image busybox:1.36 -c {name} -- sh -c '{script}'\ntouch {over}\n"));
+    let type_keys =
+        format!("until {program} logs p -c {name} 2>/dev/null | grep -q go; do sleep 0.05; done; printf '{keys}'; until [ -e {over} ]; do sleep 0.05; done");
+    world.tool("sh", &["-c", &format!("{{ {type_keys}; }} | script -qec 'sh {command}' /dev/null")]).ok()
+}
+
 pub const CASES: &[Case] = &[
     case("EPH-01", |world| {
         let script = "mkdir /www; echo answer >/www/index.html; httpd -p 127.0.0.1:8080 -h /www; sleep 54321 & ";
@@ -137,4 +147,22 @@ pub const CASES: &[Case] = &[
         assert_eq!(baseline & (NET_ADMIN | SYS_PTRACE), 0, "{baseline:x}");
         assert_eq!((of("general"), of("netadmin")), (baseline | SYS_PTRACE, baseline | NET_ADMIN));
     }),
+    Case {
+        id: "EPH-T1",
+        needs: &["script"],
+        run: |world| {
+            world.apply(&Pod::new("p", "Always").app("a", &serve("0", 0)));
+            world.wait_ready("p");
+            // Of what is written before anybody can know that the program runs nothing is lost.
+            let shown = on_terminal(world, "d", "echo first; tty; echo TERM is $TERM; echo go; read -r x; stty size; echo last $x", "typed\\n");
+            for text in ["first", "/dev/pts/", "TERM is xterm", "33 77", "last typed"] {
+                assert!(shown.contains(text), "no {text:?} in {shown:?}");
+            }
+            // Left, it goes on, and can be come back to.
+            let shown = on_terminal(world, "e", "echo go; read -r x; echo got $x", "\\020\\021");
+            assert!(shown.contains("go") && !shown.contains("got"), "{shown:?}");
+            let back = world.minipod_with(&["attach", "p", "-c", "e", "-i", "-q"], b"again\n");
+            assert!(back.out.contains("got again"), "{:?} {:?}", back.out, back.err);
+        },
+    },
 ];
