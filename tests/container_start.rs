@@ -91,6 +91,7 @@ impl Lab {
             hostname: "rich",
             mounts: vec![mount("/data", None, false), mount("/part", Some("part"), true)],
             pause: Some(self.holder.pid),
+            target: None,
             cgroup: "minipod/podx/c-0".into(),
             oom_score_adj: Some(1000),
         };

@@ -34,6 +34,9 @@ const SHAPES: &[&str] = &[
     "Never max=10 grace=1 : i.init a.Never.all1",
     "OnFailure max=10 grace=1 : i.init.Never.on1 a",
     "Always max=10 grace=1 : a.Never b.OnFailure",
+    "Never grace=3 : a e.eph",
+    "OnFailure max=10 grace=1 : i.init a.post e.eph",
+    "Never max=10 grace=1 : s.side a.Never.all1 e.eph",
 ];
 
 /// More of the same, for an hour nobody waits for.
@@ -129,7 +132,10 @@ fn steps(world: &World) -> Vec<Step> {
     if world.facts.finished.is_some() {
         return steps;
     }
-    for c in world.spec.all() {
+    if world.facts.ephemerals.len() < world.spec.ephemerals.len() {
+        steps.push(Step::Happens(Event::EphemeralAdded));
+    }
+    for c in world.spec.all().chain(world.facts.ephemerals()) {
         steps.extend(container_steps(world, c).into_iter().map(Step::Happens));
     }
     for flight in world.asking.iter().flat_map(|asking| &asking.flights) {
@@ -206,7 +212,8 @@ fn relative_facts(facts: &Facts, now: u64, spec: &Spec) -> Facts {
         stop.until = ago(stop.until, now, memory);
     }
     let round = facts.round;
-    for (container, asked) in facts.containers.iter_mut().zip(&spec.containers) {
+    let all = facts.containers.iter_mut().chain(&mut facts.ephemerals);
+    for (container, asked) in all.zip(spec.containers.iter().chain(&spec.ephemerals)) {
         let probed = asked.liveness.is_some() || asked.startup.is_some();
         container.restarts = u32::from(container.restarts > 0 && !container.made);
         container.starting = container.starting.map(|_| At::default());
@@ -293,7 +300,7 @@ fn relative_watch(watch: &Watch, now: u64, spec: &Spec) -> Watch {
         rel(since);
         rel(until);
     }
-    for (seen, asked) in watch.seen.iter_mut().zip(&spec.containers) {
+    for (seen, asked) in watch.seen.iter_mut().zip(spec.containers.iter().chain(&spec.ephemerals)) {
         let newest = seen.ended.filter(|_| !seen.running).map_or(now, |(end, ..)| end);
         seen.restarted = u64::from(newest.saturating_sub(seen.restarted) > 600_000);
         match &mut seen.ended {

@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::pod::control::{self, Reply, Request};
 use crate::pod::dir::PodDir;
 use crate::pod::places::Places;
-use crate::pod::{all_containers, pod_spec};
+use crate::pod::{find_container, pod_spec};
 use crate::sys::poll::{Poll, Signals};
 use crate::sys::tty;
 
@@ -59,7 +59,7 @@ pub struct AttachArgs {
 }
 
 /// A session that the supervisor granted.
-struct Session {
+pub(super) struct Session {
     connection: OwnedFd,
     /// The container's stdout, and its stderr if it has no terminal.
     outputs: Vec<OwnedFd>,
@@ -86,7 +86,7 @@ pub fn attach(args: &AttachArgs, places: &Places) -> Result<u8> {
         eprint!("{note}");
     }
     let session = Session::open(&PodDir::new(places, &args.namespace, name), &container, args.stdin)?;
-    let spec = all_containers(pod_spec(&pod)).find(|candidate| candidate.name == container).cloned().unwrap_or_default();
+    let spec = find_container(pod_spec(&pod), &container).unwrap_or_default();
     complaints(args, &session, &spec).iter().for_each(|complaint| note_well(complaint));
     if args.stdin {
         note_well(
@@ -94,7 +94,7 @@ pub fn attach(args: &AttachArgs, places: &Places) -> Result<u8> {
         );
     }
     note_well("If you don't see a command prompt, try pressing enter.");
-    let on_terminal = session.terminal.is_some() && session.input.is_some() && tty::is_terminal(std::io::stdin());
+    let on_terminal = session.is_on_terminal();
     let code = session.carry(on_terminal)?;
     if on_terminal && code == 0 {
         resume(args, &pod, &container).iter().for_each(|line| note_well(line));
@@ -138,6 +138,11 @@ impl Session {
         let Some((reply, descriptors, connection)) = control::ask(dir, &Request::Attach { container: container.to_owned(), stdin })? else {
             return Err(Refusal::client(format!("unable to upgrade connection: container {container} not found in pod {}_{}", dir.name, dir.namespace)).into());
         };
+        Session::of(reply, descriptors, connection)
+    }
+
+    /// The session that this answer grants.
+    pub(super) fn of(reply: Reply, descriptors: Vec<OwnedFd>, connection: OwnedFd) -> Result<Session> {
         let (tty, stdin) = match reply {
             Reply::Attached { tty, stdin } => (tty, stdin),
             Reply::Refused { why } => return Err(Refusal::client(why).into()),
@@ -154,8 +159,13 @@ impl Session {
         Ok(Session { connection, outputs, terminal, input })
     }
 
+    /// Whether our terminal becomes the container's.
+    pub(super) fn is_on_terminal(&self) -> bool {
+        self.terminal.is_some() && self.input.is_some() && tty::is_terminal(std::io::stdin())
+    }
+
     /// Carries bytes until the container's outputs end, or we leave; then the exit code.
-    fn carry(self, on_terminal: bool) -> Result<u8> {
+    pub(super) fn carry(self, on_terminal: bool) -> Result<u8> {
         let signals = Signals::take(&[Signal::SIGWINCH, Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])?;
         let stdin = std::io::stdin();
         let _raw = if on_terminal { Some(tty::Raw::new(stdin.as_fd())?) } else { None };

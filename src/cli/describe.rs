@@ -19,6 +19,7 @@ use super::get::{Answer, Listed, Refusal, Selector, What, nothing_found};
 use super::table::{Columns, harmless};
 use super::why::{self, View};
 use super::{duration, events};
+use crate::pod::of_ephemeral;
 
 /// Show all about pods or jobs: containers, their states and probes, volumes, conditions, events.
 #[derive(Debug, Clone, Args)]
@@ -238,7 +239,7 @@ fn containers(text: &mut Text, pod: &Pod, spec: &PodSpec, status: &PodStatus) {
         container::containers(text, "Init Containers", inits, status.init_container_statuses.as_deref(), pod);
     }
     container::containers(text, "Containers", &spec.containers, status.container_statuses.as_deref(), pod);
-    let ephemeral: Vec<_> = spec.ephemeral_containers.iter().flatten().map(container::of_ephemeral).collect();
+    let ephemeral: Vec<_> = spec.ephemeral_containers.iter().flatten().map(of_ephemeral).collect();
     if !ephemeral.is_empty() {
         container::containers(text, "Ephemeral Containers", &ephemeral, status.ephemeral_container_statuses.as_deref(), pod);
     }

@@ -14,6 +14,7 @@
 
 pub mod attach;
 pub mod cp;
+pub mod debug;
 pub mod delete;
 pub mod describe;
 pub mod duration;
@@ -78,6 +79,7 @@ enum Verb {
     Logs(logs::LogsArgs),
     Exec(exec::ExecArgs),
     Attach(attach::AttachArgs),
+    Debug(debug::DebugArgs),
     Cp(cp::CpArgs),
     PortForward(port_forward::PortForwardArgs),
     Wait(wait::WaitArgs),
@@ -107,6 +109,7 @@ pub fn main() -> u8 {
         Verb::Logs(args) => pods::logs(&args, &places),
         Verb::Exec(args) => exec::exec(&args, &places),
         Verb::Attach(args) => attach::attach(&args, &places),
+        Verb::Debug(args) => debug::debug(&args, &places),
         Verb::Cp(args) => cp::cp(&args, &places),
         Verb::PortForward(args) => port_forward::port_forward(&args, &places),
         Verb::Wait(args) => wait::wait(&args, &places),

@@ -193,7 +193,8 @@ pub fn image(args: &ImageArgs, places: &Places) -> Result<u8> {
     // A job that has not finished will make further pods.
     let to_come = all_jobs(places)?.into_iter().filter(|(_, job)| !job::is_finished(job)).map(|(_, job)| job::first_pod(&job));
     for pod in all(places)?.into_iter().map(|(_, pod)| pod).chain(to_come) {
-        let names = all_containers(pod_spec(&pod)).filter_map(|container| container.image.clone());
+        let ephemerals = pod_spec(&pod).ephemeral_containers.iter().flatten().filter_map(|container| container.image.clone());
+        let names = all_containers(pod_spec(&pod)).filter_map(|container| container.image.clone()).chain(ephemerals);
         for image in names.filter_map(|name| crate::image::Reference::parse(&name).ok()).filter_map(|reference| store.find(&reference).ok().flatten()) {
             if !status::is_finished(&pod) {
                 in_use.insert(image.id);

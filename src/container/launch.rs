@@ -52,7 +52,7 @@ pub fn begin(plan: &Plan, hands: &Hands<'_>, cgroup: Option<BorrowedFd<'_>>) -> 
 
 fn begin_visit(plan: &Plan, hands: &Hands<'_>, cgroup: Option<BorrowedFd<'_>>, work: impl FnOnce() -> i32) -> Result<Begun> {
     let (answer, report) = process::pipe()?;
-    let _visit = match hands.holder {
+    let _visit = match hands.pid_holder.or(hands.holder) {
         Some(holder) if plan.born_in != Namespaces::empty() => Some(Visit::to(holder, plan.born_in)?),
         _ => None,
     };

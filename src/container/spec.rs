@@ -44,6 +44,8 @@ pub struct Surroundings<'a> {
     pub mounts: Vec<Mount>,
     /// The pause's pid; None before there is one (`explain`).
     pub pause: Option<u32>,
+    /// The main process of another container, if its PID namespace is to be joined.
+    pub target: Option<u32>,
     /// The cgroup below the cgroup2 root.
     pub cgroup: PathBuf,
     pub oom_score_adj: Option<i32>,
@@ -113,7 +115,7 @@ pub fn compile(pod: &Pod, container: &Container, around: &Surroundings<'_>) -> R
         None => process,
     };
     let linux = LinuxBuilder::default()
-        .namespaces(namespaces(pod_spec, around.pause)?)
+        .namespaces(namespaces(pod_spec, around.pause, around.target)?)
         .cgroups_path(around.cgroup.clone())
         .masked_paths(MASKED.map(str::to_owned).to_vec())
         .readonly_paths(READ_ONLY.map(str::to_owned).to_vec())
@@ -263,9 +265,9 @@ pub const ALL_CAPABILITIES: [&str; 41] = [
     "WAKE_ALARM",
 ];
 
-/// Net, IPC and UTS are the pause's; PID too if the pod shares it; mount and cgroup are the container's own. hostNetwork leaves net
+/// Net, IPC and UTS are the pause's; PID too if the pod shares it, or that of a target; mount and cgroup are the container's own. hostNetwork leaves net
 /// and UTS the host's (§18).
-fn namespaces(pod: &PodSpec, pause: Option<u32>) -> Result<Vec<oci_spec::runtime::LinuxNamespace>> {
+fn namespaces(pod: &PodSpec, pause: Option<u32>, target: Option<u32>) -> Result<Vec<oci_spec::runtime::LinuxNamespace>> {
     let pause = pause.map_or("<pause>".to_owned(), |pid| pid.to_string());
     let host_network = pod.host_network == Some(true);
     let of_pause = |typ: LinuxNamespaceType, file: &str| LinuxNamespaceBuilder::default().typ(typ).path(format!("/proc/{pause}/ns/{file}")).build();
@@ -274,7 +276,11 @@ fn namespaces(pod: &PodSpec, pause: Option<u32>) -> Result<Vec<oci_spec::runtime
     if !host_network {
         list.extend([of_pause(LinuxNamespaceType::Network, "net"), of_pause(LinuxNamespaceType::Uts, "uts")]);
     }
-    list.push(if pod.share_process_namespace == Some(true) { of_pause(LinuxNamespaceType::Pid, "pid") } else { own(LinuxNamespaceType::Pid) });
+    list.push(match target {
+        Some(pid) => LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Pid).path(format!("/proc/{pid}/ns/pid")).build(),
+        None if pod.share_process_namespace == Some(true) => of_pause(LinuxNamespaceType::Pid, "pid"),
+        None => own(LinuxNamespaceType::Pid),
+    });
     list.into_iter().collect::<std::result::Result<Vec<_>, _>>().map_err(broken)
 }
 

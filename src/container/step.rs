@@ -156,6 +156,8 @@ pub enum Step {
 pub struct Hands<'a> {
     /// The process whose namespaces are joined.
     pub holder: Option<BorrowedFd<'a>>,
+    /// The process into whose PID namespace the child is born instead, and into nothing else of it.
+    pub pid_holder: Option<BorrowedFd<'a>>,
     /// stdin, stdout, stderr; none is /dev/null, the container's own: the host's could be chmod'ed through its descriptor.
     pub streams: [Option<BorrowedFd<'a>>; 3],
     /// Where the parent waits for the terminal's end.

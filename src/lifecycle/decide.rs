@@ -51,7 +51,7 @@ pub fn decide(spec: &Spec, facts: &Facts, now: u64) -> (Vec<Action>, Option<u64>
     if !drain.is_some_and(|drain| drain.ends) {
         turn.wake_at(deadline(spec, facts));
     }
-    spec.all().for_each(|c| turn.wake_at(turns(spec, facts, c, now)));
+    spec.all().chain(facts.ephemerals()).for_each(|c| turn.wake_at(turns(spec, facts, c, now)));
     (turn.actions, turn.wake)
 }
 
@@ -100,6 +100,13 @@ impl Turn<'_> {
                 self.stop(c, doom.until, true, || sentence(self.spec, c, &doom));
             }
             self.tell_back_off(c);
+        }
+        // Not held up by anything that holds the others up: it may be there to find out what that is.
+        for c in self.facts.ephemerals() {
+            let container = self.facts.container(c);
+            if container.starting.is_none() && matches!(container.state, State::Waiting | State::Refused(_)) {
+                self.start(c);
+            }
         }
         // Starts are sequential: the next waits for this one's pull and postStart.
         let busy = self.spec.all().any(|c| self.facts.container(c).starting.is_some() || self.run(c).is_some_and(|run| run.hook_pending));
@@ -191,7 +198,7 @@ impl Turn<'_> {
 
     fn drain(&mut self, drain: &Drain) {
         let mut still = false;
-        for c in self.spec.all() {
+        for c in self.spec.all().chain(self.facts.ephemerals()) {
             if self.facts.container(c).starting.is_some() {
                 self.actions.push(Action::Abort(c));
                 still = true;
@@ -216,8 +223,12 @@ impl Turn<'_> {
     }
 
     /// Apps and plain inits stop at once. A sidecar waits until all apps and all later sidecars have ended, or the grace has.
-    /// RestartAllContainers takes its victims one by one: the apps in order, then the sidecars and inits from the last.
+    /// RestartAllContainers takes its victims one by one: the apps in order, then the sidecars and inits from the last. Nobody waits for
+    /// an ephemeral container, nor does it for anybody (`newTerminationOrdering` knows none).
     fn is_its_turn(&self, c: C, drain: &Drain) -> bool {
+        if self.spec.role(c) == Role::Ephemeral {
+            return true;
+        }
         if drain.why == Why::RestartAll {
             return self.spec.apps().chain(self.spec.inits().rev()).find(|c| self.runs(*c)) == Some(c);
         }
@@ -226,7 +237,7 @@ impl Turn<'_> {
             || !self.spec.all().any(|other| match self.spec.role(other) {
                 Role::App => self.runs(other),
                 Role::Sidecar => other > c && self.runs(other),
-                Role::Init => false,
+                Role::Init | Role::Ephemeral => false,
             })
     }
 

@@ -24,6 +24,8 @@ pub struct Facts {
     pub stop: Option<Stop>,
     /// One for each of [`Spec::containers`].
     pub containers: Vec<Container>,
+    /// One for each of [`Spec::ephemerals`] that has been asked for.
+    pub ephemerals: Vec<Container>,
     /// The phase the pod ended in. Nothing happens after it.
     pub finished: Option<(Phase, At)>,
 }
@@ -32,11 +34,21 @@ impl Facts {
     /// A pod to which nothing has happened yet.
     pub fn new(spec: &Spec, created: At) -> Facts {
         let containers = spec.containers.iter().map(|_| Container::default()).collect();
-        Facts { created, sandbox: Sandbox::default(), round: 0, stop: None, containers, finished: None }
+        Facts { created, sandbox: Sandbox::default(), round: 0, stop: None, containers, ephemerals: Vec::new(), finished: None }
+    }
+
+    /// The ephemeral containers, in the order in which they were asked for. [`Spec::all`] has the others.
+    pub fn ephemerals(&self) -> impl DoubleEndedIterator<Item = C> + use<> {
+        (self.containers.len()..self.containers.len() + self.ephemerals.len()).map(C)
     }
 
     pub fn container(&self, c: C) -> &Container {
-        &self.containers[c.0]
+        self.containers.get(c.0).unwrap_or_else(|| &self.ephemerals[c.0 - self.containers.len()])
+    }
+
+    pub(super) fn container_mut(&mut self, c: C) -> &mut Container {
+        let ordered = self.containers.len();
+        self.containers.get_mut(c.0).unwrap_or_else(|| &mut self.ephemerals[c.0 - ordered])
     }
 }
 
@@ -337,6 +349,8 @@ pub enum Event {
     StopAsked {
         grace_seconds: Option<u64>,
     },
+    /// Someone wants an ephemeral container: the next of [`Spec::ephemerals`].
+    EphemeralAdded,
     /// Answers Reset: all containers' remains are gone, volumes and sandbox stay.
     ResetDone,
     /// Answers Finish.

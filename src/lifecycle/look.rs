@@ -43,7 +43,7 @@ pub fn look(spec: &Spec, facts: &Facts, c: C, now: u64) -> Look {
         State::Waiting | State::Refused(_) => turn_to_come(),
         State::Running(run) if run.hook_pending && drain.is_none() => turn_to_come(),
         State::Running(_) => Look::Running,
-        State::Exited(exit) if exit.round != facts.round && drain.is_none() && spec.role(c) != Role::App => turn_to_come(),
+        State::Exited(exit) if exit.round != facts.round && drain.is_none() && matches!(spec.role(c), Role::Init | Role::Sidecar) => turn_to_come(),
         State::Exited(exit) if deleted || drain.is_some_and(|drain| exit.finished.mono >= drain.since) => Look::Exited,
         State::Exited(exit) if comes_back(spec, facts, c).is_some() => {
             let end = exit.finished.mono;

@@ -34,6 +34,9 @@
 //!                         '-------------- the sandbox was lost: everything again -----'
 //! ```
 //!
+//! Ephemeral containers stand beside all this: their numbers begin behind those of the ordered containers, and no order, gate, phase or
+//! condition knows of them. They start as soon as there is a sandbox, run once, and stop when the pod drains.
+//!
 //! There are two ways to act, and no third. A pod **converges**: it walks the order, each gate lets the next one on, and what ended
 //! is started again when its back-off is over. Or it **drains**: apps and plain inits stop at once, sidecars from the last to the
 //! first, all within one grace. Why it drains, and since when, is derived as well; the earliest cause gives the reason, the

@@ -3,7 +3,7 @@
 
 use super::backoff;
 use super::facts::*;
-use super::spec::{C, Spec};
+use super::spec::{C, Role, Spec};
 
 /// What is missing is looked for again after this long: the kubelet's `backOffPeriod`, in milliseconds.
 pub(super) const RETRY_MS: u64 = 10_000;
@@ -32,15 +32,16 @@ pub fn observe(spec: &Spec, facts: &mut Facts, event: Event, now: At) {
             facts.sandbox.attempt += 1;
         }
         Event::StopAsked { grace_seconds } => stop(spec, facts, grace_seconds, now),
+        Event::EphemeralAdded => facts.ephemerals.push(Container::default()),
         Event::ResetDone => reset(facts, now),
         Event::Finished(phase) => facts.finished = facts.finished.or(Some((phase, now))),
-        Event::Starting(c) => facts.containers[c.0].starting = Some(now),
-        Event::Aborted(c) => facts.containers[c.0].starting = None,
+        Event::Starting(c) => facts.container_mut(c).starting = Some(now),
+        Event::Aborted(c) => facts.container_mut(c).starting = None,
         Event::Spawned(c, ids) => spawned(spec, facts, c, ids, now),
         Event::StartFailed(c, failure) => start_failed(spec, facts, c, failure, now),
-        Event::Exited(c, ended) => exited(&mut facts.containers[c.0], ended, now),
-        Event::HookDone(c, hook, result) => hook_done(spec, &mut facts.containers[c.0], hook, result, now),
-        Event::Told(c, notice) => told(&mut facts.containers[c.0], notice),
+        Event::Exited(c, ended) => exited(facts.container_mut(c), ended, now),
+        Event::HookDone(c, hook, result) => hook_done(spec, facts.container_mut(c), hook, result, now),
+        Event::Told(c, notice) => told(facts.container_mut(c), notice),
         Event::Started(c) => running(facts, c, |run| run.passed = true),
         Event::ReadyChanged(c, ready) => running(facts, c, |run| run.ready = ready),
         Event::ProbeFailed(c, probe) => probe_failed(spec, facts, c, probe, now),
@@ -51,7 +52,7 @@ pub fn observe(spec: &Spec, facts: &mut Facts, event: Event, now: At) {
 }
 
 fn running(facts: &mut Facts, c: C, change: impl FnOnce(&mut Running)) {
-    if let State::Running(run) = &mut facts.containers[c.0].state {
+    if let State::Running(run) = &mut facts.container_mut(c).state {
         change(run)
     }
 }
@@ -90,18 +91,20 @@ fn begin(spec: &Spec, container: &mut Container, now: At) {
 }
 
 fn spawned(spec: &Spec, facts: &mut Facts, c: C, ids: Ids, now: At) {
-    for container in &mut facts.containers {
+    let asked = spec.container(c);
+    for container in facts.containers.iter_mut().filter(|_| asked.role != Role::Ephemeral) {
         // From the first start after the removal, the others wait like in any beginning.
         if matches!(&container.state, State::Refused(Refusal { kind: Refused::Removed, .. })) {
             container.state = State::Waiting;
         }
     }
-    let (container, asked) = (&mut facts.containers[c.0], spec.container(c));
+    let round = facts.round;
+    let container = facts.container_mut(c);
     begin(spec, container, now);
     container.ids = ids;
     container.state = State::Running(Running {
         since: now,
-        round: facts.round,
+        round,
         hook_pending: asked.post_start,
         passed: asked.startup.is_none(),
         ready: false,
@@ -115,7 +118,7 @@ fn spawned(spec: &Spec, facts: &mut Facts, c: C, ids: Ids, now: At) {
 
 fn start_failed(spec: &Spec, facts: &mut Facts, c: C, failure: Failure, now: At) {
     let round = facts.round;
-    let container = &mut facts.containers[c.0];
+    let container = facts.container_mut(c);
     let (kind, wait) = match failure.at {
         FailedAt::Run => return failed_to_run(spec, container, failure, round, now),
         FailedAt::Image if !NOT_PULLED.contains(&failure.reason.as_str()) => {

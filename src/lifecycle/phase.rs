@@ -60,7 +60,7 @@ impl Count {
             match (spec.role(c), look(spec, facts, c, now)) {
                 (Role::Init, Look::Running) => count.waiting += 1,
                 (Role::Init, Look::Waiting(_)) => count.waiting += u32::from(!ran),
-                (Role::Init | Role::Sidecar, Look::Exited) => {}
+                (Role::Init | Role::Sidecar, Look::Exited) | (Role::Ephemeral, _) => {}
                 (Role::Sidecar, Look::Running) => {
                     let started = matches!(&container.state, State::Running(run) if Running::started(run));
                     count.waiting += u32::from(!started && !ever_ran);

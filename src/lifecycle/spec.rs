@@ -4,7 +4,8 @@ use std::fmt;
 
 use k8s_openapi::api::core::v1 as core;
 
-/// The index of a container in [`Spec::containers`] and [`super::Facts::containers`].
+/// The number of a container: its index in [`Spec::containers`] and [`super::Facts::containers`]; behind them come the
+/// ephemeral ones, in the order in which they were added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct C(pub usize);
 
@@ -17,6 +18,8 @@ pub enum Role {
     Sidecar,
     /// An entry of `spec.containers`; a classic sidecar is nothing else.
     App,
+    /// Added to a pod that lives, to look into it: runs once, whatever the others do, and counts for nothing (KEP 277).
+    Ephemeral,
 }
 
 /// `restartPolicy`, of a pod or of a container.
@@ -140,9 +143,25 @@ impl ContainerSpec {
             pre_stop: hooks.is_some_and(|h| h.pre_stop.is_some()),
         }
     }
+
+    /// An ephemeral container has neither probes nor hooks, and one policy.
+    pub fn ephemeral(name: &str, image: &str) -> ContainerSpec {
+        ContainerSpec {
+            name: name.into(),
+            role: Role::Ephemeral,
+            image: image.into(),
+            restart_policy: Some(Policy::Never),
+            restart_rules: Vec::new(),
+            startup: None,
+            liveness: None,
+            readiness: None,
+            post_start: false,
+            pre_stop: false,
+        }
+    }
 }
 
-/// What the pod's manifest asks of the engine. It never changes while the pod lives.
+/// What the pod's manifest asks of the engine. While the pod lives it changes in one way: an ephemeral container is added.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
     pub name: String,
@@ -160,6 +179,8 @@ pub struct Spec {
     pub readiness_gates: Vec<String>,
     /// Init containers in order, then app containers in order.
     pub containers: Vec<ContainerSpec>,
+    /// Kept apart, as no order, gate, phase or condition knows of them.
+    pub ephemerals: Vec<ContainerSpec>,
 }
 
 impl Spec {
@@ -181,19 +202,21 @@ impl Spec {
             max_backoff_ms: super::backoff::MAX_MS,
             readiness_gates: spec.readiness_gates.iter().flatten().map(|gate| gate.condition_type.clone()).collect(),
             containers: inits.chain(apps).collect(),
+            ephemerals: Vec::new(),
         }
     }
 
     /// The container of this index. An index comes from this very spec, so it is always in range.
     pub fn container(&self, c: C) -> &ContainerSpec {
-        &self.containers[c.0]
+        self.containers.get(c.0).unwrap_or_else(|| &self.ephemerals[c.0 - self.containers.len()])
     }
 
+    /// A container of any kind.
     pub fn find(&self, name: &str) -> Option<C> {
-        self.containers.iter().position(|c| c.name == name).map(C)
+        self.containers.iter().chain(&self.ephemerals).position(|c| c.name == name).map(C)
     }
 
-    /// Every container, inits first, each in the manifest's order.
+    /// Every container of the manifest, inits first, each in its order.
     pub fn all(&self) -> impl DoubleEndedIterator<Item = C> + use<> {
         (0..self.containers.len()).map(C)
     }

@@ -24,8 +24,10 @@ use super::spec::{C, Role, Spec};
 pub fn status(spec: &Spec, facts: &Facts, previous: Option<&core::PodStatus>, now: At) -> core::PodStatus {
     let mut status = previous.cloned().unwrap_or_default();
     let amounts_to = phase(spec, facts, now.mono);
-    let list = |role: fn(Role) -> bool| spec.all().filter(|c| role(spec.role(*c))).map(|c| container_status(spec, facts, c, now)).collect::<Vec<_>>();
-    let (mut inits, mut apps) = (list(|role| role != Role::App), list(|role| role == Role::App));
+    let list = |role: fn(Role) -> bool| {
+        spec.all().chain(facts.ephemerals()).filter(|c| role(spec.role(*c))).map(|c| container_status(spec, facts, c, now)).collect::<Vec<_>>()
+    };
+    let (mut inits, mut apps) = (list(|role| matches!(role, Role::Init | Role::Sidecar)), list(|role| role == Role::App));
     status.conditions = Some(conditions(spec, facts, amounts_to, &inits, &apps, previous, now));
     if let Some((phase, at)) = facts.finished {
         let apps = if was_initialized(spec, facts, at) { apps.as_mut_slice() } else { &mut [] };
@@ -41,6 +43,7 @@ pub fn status(spec: &Spec, facts: &Facts, previous: Option<&core::PodStatus>, no
     apps.sort_by(|a, b| a.name.cmp(&b.name));
     status.init_container_statuses = Some(inits).filter(|inits| !inits.is_empty());
     status.container_statuses = Some(apps);
+    status.ephemeral_container_statuses = Some(list(|role| role == Role::Ephemeral)).filter(|ephemerals| !ephemerals.is_empty());
     status.start_time = Some(time(facts.created.wall));
     status.observed_generation = spec.generation.or(status.observed_generation);
     status.pod_ip = facts.sandbox.ips.first().cloned();
@@ -69,7 +72,7 @@ fn container_status(spec: &Spec, facts: &Facts, c: C, now: At) -> core::Containe
         _ => false,
     };
     let ready = match &container.state {
-        State::Running(run) => asked.role != Role::Init && started && (run.ready || asked.readiness.is_none()),
+        State::Running(run) => matches!(asked.role, Role::App | Role::Sidecar) && started && (run.ready || asked.readiness.is_none()),
         State::Exited(exit) => asked.role == Role::Init && look == Look::Exited && !exit.failed(),
         _ => false,
     };
@@ -83,7 +86,8 @@ fn container_status(spec: &Spec, facts: &Facts, c: C, now: At) -> core::Containe
         image_id: container.ids.image_id.clone(),
         container_id: Some(container.ids.container_id.clone()).filter(|id| !id.is_empty()),
         ready,
-        started: Some(started),
+        // Whoever has no probes has no such field either (`prober_manager.go` passes ephemeral containers by).
+        started: (asked.role != Role::Ephemeral).then_some(started),
         restart_count: i32::try_from(container.restarts).unwrap_or(i32::MAX),
         state: Some(state(container, look)),
         last_state: Some(core::ContainerState { terminated: last.map(terminated), ..Default::default() }),

@@ -16,6 +16,9 @@ pub enum Verdict {
 /// Whether the pod goes on at all is another question.
 pub fn verdict(spec: &Spec, c: C, exit: &Exit) -> Verdict {
     let asked = spec.container(c);
+    if asked.role == Role::Ephemeral {
+        return Verdict::Done;
+    }
     let policy = asked.restart_policy.unwrap_or(spec.restart_policy);
     let restart = |yes| if yes { Verdict::Restart } else { Verdict::Done };
     if exit.by_probe {

@@ -36,6 +36,8 @@ pub struct Whole<'a> {
     /// Where a volume of the pod is.
     pub volumes: &'a dyn Fn(&str) -> Result<PathBuf>,
     pub pause: Option<u32>,
+    /// The pid of a container whose PID namespace it joins.
+    pub target: Option<u32>,
     pub cgroup: &'a Path,
     /// It has limits in v1 hierarchies.
     pub limited: bool,
@@ -53,6 +55,7 @@ impl Whole<'_> {
             hostname: self.hostname,
             mounts: self.mounts()?,
             pause: self.pause,
+            target: self.target,
             cgroup: self.cgroup.to_owned(),
             oom_score_adj: Some(cgroup::limits::oom_score_adj(pod_spec, self.container, self.node_memory)),
         };

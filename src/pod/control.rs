@@ -8,6 +8,8 @@
 //!                                  ▶  {"attached": {"tty": false, "stdin": true}}  + pipes of its stdout and stderr, its stdin
 //!                                     (of a terminal: one pipe, and the terminal); as long as the connection is open
 //! {"endInput": {}}                 ▶  {"done": {}}      who is attached has nothing more to say (stdinOnce)
+//! {"debug": {"container": {"name": "dbg", "image": "busybox", …}, "attach": true}}
+//!                                  ▶  {"attached": …}   an ephemeral container, when it runs; {"done": {}} without `attach`
 //! {"network": {}}                  ▶  {"network": {}}   + pidfd of the pause, whose network namespace is the pod's
 //! ```
 //!
@@ -37,6 +39,8 @@ pub enum Request {
     Attach { container: String, stdin: bool },
     /// The input of whoever is attached has ended, though it goes on listening.
     EndInput {},
+    /// One more container, an EphemeralContainer as JSON; with `attach` the answer is that of [`Request::Attach`].
+    Debug { container: serde_json::Value, attach: bool },
     /// The way into the pod's network.
     Network {},
 }
@@ -104,6 +108,7 @@ mod tests {
             (Request::Stop { grace_seconds: Some(5) }, r#"{"stop":{"graceSeconds":5}}"#),
             (Request::Exec { container: "web".into() }, r#"{"exec":{"container":"web"}}"#),
             (Request::Attach { container: "web".into(), stdin: true }, r#"{"attach":{"container":"web","stdin":true}}"#),
+            (Request::Debug { container: serde_json::json!({"name": "dbg"}), attach: true }, r#"{"debug":{"attach":true,"container":{"name":"dbg"}}}"#),
             (Request::EndInput {}, r#"{"endInput":{}}"#),
             (Request::Network {}, r#"{"network":{}}"#),
         ] {

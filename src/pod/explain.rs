@@ -60,6 +60,7 @@ fn explain_container(store: &Store, pod: &Pod, container: &Container, dir: &PodD
         hostname,
         volumes: &volumes,
         pause: None,
+        target: None,
         cgroup: &cgroup,
         limited: cgroup::limits::of_container(pod_spec(pod), container) != cgroup::Limits::default()
             && cgroup::Hierarchies::detect().is_ok_and(|here| !here.v1().is_empty()),

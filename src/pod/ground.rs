@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec};
 
 use super::dir::{PodDir, make_dirs};
 use super::places::Places;
@@ -161,6 +161,44 @@ pub fn pod_spec(pod: &Pod) -> &PodSpec {
 /// Inits first, as the engine counts them.
 pub fn all_containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
     spec.init_containers.iter().flatten().chain(&spec.containers)
+}
+
+/// A container of any kind, by its name.
+pub fn find_container(spec: &PodSpec, name: &str) -> Option<Container> {
+    let ephemerals = spec.ephemeral_containers.iter().flatten().map(of_ephemeral);
+    all_containers(spec).cloned().chain(ephemerals).find(|container| container.name == name)
+}
+
+/// An ephemeral container has all the fields of a container, and a target.
+pub fn of_ephemeral(ephemeral: &EphemeralContainer) -> Container {
+    let from = ephemeral.clone();
+    Container {
+        args: from.args,
+        command: from.command,
+        env: from.env,
+        env_from: from.env_from,
+        image: from.image,
+        image_pull_policy: from.image_pull_policy,
+        lifecycle: from.lifecycle,
+        liveness_probe: from.liveness_probe,
+        name: from.name,
+        ports: from.ports,
+        readiness_probe: from.readiness_probe,
+        resize_policy: from.resize_policy,
+        resources: from.resources,
+        restart_policy: from.restart_policy,
+        restart_policy_rules: from.restart_policy_rules,
+        security_context: from.security_context,
+        startup_probe: from.startup_probe,
+        stdin: from.stdin,
+        stdin_once: from.stdin_once,
+        termination_message_path: from.termination_message_path,
+        termination_message_policy: from.termination_message_policy,
+        tty: from.tty,
+        volume_devices: from.volume_devices,
+        volume_mounts: from.volume_mounts,
+        working_dir: from.working_dir,
+    }
 }
 
 /// Bytes of memory of this machine; 0 if it cannot be told.

@@ -96,8 +96,8 @@ pub fn failure_of(error: &Error) -> Failure {
     Failure { at, reason: reason.to_owned(), message: error.to_string() }
 }
 
-/// Starts a container. `attempt` is its restart count and names its log. What of its limits could not be set is told beside it.
-pub fn start(home: &Home<'_>, container: &Container, attempt: u32) -> Result<(Instance, Ids, Vec<Unenforced>)> {
+/// Starts a container, in the PID namespace of `target` if there is one. `attempt` is its restart count and names its log. What of its limits could not be set is told beside it.
+pub fn start(home: &Home<'_>, container: &Container, target: Option<&Child>, attempt: u32) -> Result<(Instance, Ids, Vec<Unenforced>)> {
     let ground = home.ground;
     let image = find_image(&ground.store, container)?;
     let hold = ground.store.hold(&image)?;
@@ -112,7 +112,7 @@ pub fn start(home: &Home<'_>, container: &Container, attempt: u32) -> Result<(In
     }
     let limits = cgroup::limits::of_container(pod_spec(home.pod), container);
     let (own_cgroup, unenforced) = ground.cgroup.container(&container.name, attempt, &limits)?;
-    match launch_in(home, container, &image, &directory, &own_cgroup) {
+    match launch_in(home, container, target, &image, &directory, &own_cgroup) {
         Ok((Launched { child, outputs, stdin }, spec, process)) => {
             let stop_signal = image.stop_signal.as_deref().and_then(process::signal_number).unwrap_or(libc::SIGTERM);
             let process = handler::executes(container).then(|| process.map(Box::new)).flatten();
@@ -130,7 +130,14 @@ pub fn start(home: &Home<'_>, container: &Container, attempt: u32) -> Result<(In
 }
 
 /// Composes the plan, keeps the spec for `exec`, and walks the plan in the container's cgroup.
-fn launch_in(home: &Home<'_>, container: &Container, image: &Image, directory: &Path, own_cgroup: &Cgroup) -> Result<(Launched, OwnedFd, Option<Process>)> {
+fn launch_in(
+    home: &Home<'_>,
+    container: &Container,
+    target: Option<&Child>,
+    image: &Image,
+    directory: &Path,
+    own_cgroup: &Cgroup,
+) -> Result<(Launched, OwnedFd, Option<Process>)> {
     let ground = home.ground;
     ground.devices.attach(own_cgroup.dir())?;
     let join_files = own_cgroup.join_files()?;
@@ -144,6 +151,7 @@ fn launch_in(home: &Home<'_>, container: &Container, image: &Image, directory: &
         hostname: &hostname(ground, home.pod),
         volumes: &|name| home.volumes.source(name).map(Path::to_owned),
         pause: Some(home.sandbox.pause.pid),
+        target: target.map(|target| target.pid),
         cgroup: own_cgroup.path(),
         limited: !join_files.is_empty(),
         node_memory: ground.node_memory,
@@ -151,7 +159,7 @@ fn launch_in(home: &Home<'_>, container: &Container, image: &Image, directory: &
     let (spec, plan) = whole.compose()?;
     let text = serde_json::to_vec(&spec).map_err(|e| Error::said(format!("the OCI runtime spec: {e}")))?;
     let kept = process::sealed_file("config.json", &text)?;
-    let launched = launch_with_streams(&plan, home.sandbox, own_cgroup, &join_files, container)?;
+    let launched = launch_with_streams(&plan, home.sandbox, target, own_cgroup, &join_files, container)?;
     Ok((launched, kept, spec.process().clone()))
 }
 
@@ -181,8 +189,8 @@ struct Launched {
 
 /// stdout and stderr are a pipe each, or one terminal. stdin is /dev/null; with `stdin: true` a pipe that nobody has written to yet, so
 /// that the program waits for it as it does in a cluster until somebody attaches.
-fn launch_with_streams(plan: &Plan, sandbox: &Sandbox, cgroup: &Cgroup, limits: &[OwnedFd], container: &Container) -> Result<Launched> {
-    let hands = Hands { holder: Some(sandbox.pause.as_fd()), limits, ..Default::default() };
+fn launch_with_streams(plan: &Plan, sandbox: &Sandbox, target: Option<&Child>, cgroup: &Cgroup, limits: &[OwnedFd], container: &Container) -> Result<Launched> {
+    let hands = Hands { holder: Some(sandbox.pause.as_fd()), pid_holder: target.map(AsFd::as_fd), limits, ..Default::default() };
     let launched = if container.tty == Some(true) {
         let (ours, theirs) = socket::pair()?;
         let child = launch(plan, &Hands { terminal: Some(theirs.as_fd()), ..hands }, Some(cgroup.dir()))?;

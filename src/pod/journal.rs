@@ -52,6 +52,7 @@ impl Journal {
     pub fn tell(&mut self, kind: Kind, reason: &str, container: Option<(Role, &str)>, message: &str, now: Timestamp) {
         let field_path = container.map(|(role, name)| match role {
             Role::App => format!("spec.containers{{{name}}}"),
+            Role::Ephemeral => format!("spec.ephemeralContainers{{{name}}}"),
             Role::Init | Role::Sidecar => format!("spec.initContainers{{{name}}}"),
         });
         self.unwritten = true;

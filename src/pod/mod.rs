@@ -33,4 +33,4 @@ pub mod start;
 pub mod status;
 mod supervisor;
 
-pub use ground::{all_containers, pod_spec};
+pub use ground::{all_containers, find_container, of_ephemeral, pod_spec};

@@ -37,7 +37,7 @@ pub fn truth(known: Known) -> Pod {
     status.phase = Some("Failed".into());
     status.reason = Some(SUPERVISOR_LOST.into());
     status.message = Some("The pod's supervisor ended unexpectedly; deleting the pod ends and removes what is left of it.".into());
-    for list in [&mut status.init_container_statuses, &mut status.container_statuses] {
+    for list in [&mut status.init_container_statuses, &mut status.container_statuses, &mut status.ephemeral_container_statuses] {
         list.iter_mut().flatten().for_each(end);
     }
     for condition in status.conditions.iter_mut().flatten().filter(|condition| matches!(condition.type_.as_str(), "Ready" | "ContainersReady")) {

@@ -13,16 +13,19 @@
 mod asking;
 pub(super) mod attached;
 mod clients;
+mod ephemeral;
 mod errand;
 mod told;
 
+use std::borrow::Cow;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod};
 
 use self::asking::Asking;
+use self::ephemeral::Awaited;
 use super::control::{self, Reply, Request};
 use super::dir::{Claim, PodDir};
 use super::ground::{self, Ground, all_containers, pod_spec};
@@ -88,6 +91,8 @@ pub struct Supervisor {
     listener: OwnedFd,
     owner: Option<OwnedFd>,
     clients: Vec<Option<OwnedFd>>,
+    /// Those of them who have added a container that is not started yet.
+    awaited: Vec<Awaited>,
     /// Somebody asked for the pod to be gone, not only to end.
     removed_at_end: bool,
     /// pod.json lacks something beside the status.
@@ -125,6 +130,7 @@ impl Supervisor {
             listener: desk.listener,
             owner: desk.owner,
             clients: Vec::new(),
+            awaited: Vec::new(),
             removed_at_end: false,
             unwritten: true,
             deadline_told: false,
@@ -174,6 +180,7 @@ impl Supervisor {
 
     /// Observes what came of an action. The postStart of a container belongs to its start, and begins with it.
     fn act_upon(&mut self, event: Event) {
+        self.answer_awaiting(&event);
         let spawned = match &event {
             Event::Spawned(c, _) if self.spec.container(*c).post_start => Some(*c),
             _ => None,
@@ -250,7 +257,8 @@ impl Supervisor {
             return Event::StartFailed(c, failure);
         };
         let home = Home { ground: &self.ground, sandbox, volumes, pod: &self.pod };
-        match instance::start(&home, container_of(&self.pod, c), restart) {
+        let started = self.target_of(c).and_then(|target| instance::start(&home, &container_of(&self.pod, c), target, restart));
+        match started {
             Ok((instance, ids, unenforced)) => {
                 self.tell_started(c, &unenforced);
                 let watched = self.watch(c, &instance);
@@ -375,7 +383,7 @@ impl Supervisor {
             // A client may hold a copy of the pidfd; the poll set would then go on telling of it.
             self.poll.remove(&instance.child);
             self.rubbish.push(instance.directory.clone());
-            let (ended, errors) = instance.finish(container_of(&self.pod, c), exit, Timestamp::now());
+            let (ended, errors) = instance.finish(&container_of(&self.pod, c), exit, Timestamp::now());
             self.complain_of(errors);
             self.wake_hooks_of(c);
             self.observe(Event::Exited(c, ended));
@@ -434,8 +442,10 @@ impl Supervisor {
 /// A wait longer than this, in milliseconds, is worth giving memory back first.
 const TRIM_AFTER: u64 = 50;
 
-fn container_of(pod: &Pod, c: C) -> &k8s_openapi::api::core::v1::Container {
-    all_containers(pod_spec(pod)).nth(c.0).expect("the engine's containers are the pod's")
+fn container_of(pod: &Pod, c: C) -> Cow<'_, Container> {
+    let spec = pod_spec(pod);
+    let ephemerals = spec.ephemeral_containers.iter().flatten().map(|ephemeral| Cow::Owned(ground::of_ephemeral(ephemeral)));
+    all_containers(spec).map(Cow::Borrowed).chain(ephemerals).nth(c.0).expect("the engine's containers are the pod's")
 }
 
 /// Kubernetes' times have no fractions.

@@ -24,6 +24,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod ending;
+mod ephemeral;
 mod examples;
 mod faults;
 mod foreground;
@@ -94,6 +95,7 @@ fn main() -> ExitCode {
         logs::CASES,
         inside::CASES,
         verbs::CASES,
+        ephemeral::CASES,
         volumes::CASES,
         limits::CASES,
         faults::CASES,

@@ -17,10 +17,12 @@ use watch::Watch;
 pub const EPOCH: u64 = 1_000_000;
 
 /// A pod from its notation: `POLICY [grace=S] [deadline=S] [max=S] : CONTAINER …`, a container being
-/// `NAME[.init|.side][.startup][.live][.ready][.post][.pre][.Never|.OnFailure|.Always][.on42][.all42]`. A probe may have numbers:
-/// `.live-d5-p1-t2-s1-f3`, delay, period and timeout in seconds, thresholds of success and failure.
+/// `NAME[.init|.side|.eph][.startup][.live][.ready][.post][.pre][.Never|.OnFailure|.Always][.on42][.all42]`. A probe may have numbers:
+/// `.live-d5-p1-t2-s1-f3`, delay, period and timeout in seconds, thresholds of success and failure. An ephemeral container is known
+/// from the beginning, and there once it is added.
 pub fn pod(notation: &str) -> Spec {
     let (head, body) = notation.split_once(':').expect("POLICY : CONTAINERS");
+    let list = |ephemeral: bool| body.split_whitespace().map(container).filter(|c| (c.role == Role::Ephemeral) == ephemeral).collect();
     let mut spec = Spec {
         name: "p".into(),
         namespace: "ns".into(),
@@ -31,7 +33,8 @@ pub fn pod(notation: &str) -> Spec {
         active_deadline_seconds: None,
         max_backoff_ms: 300_000,
         readiness_gates: Vec::new(),
-        containers: body.split_whitespace().map(container).collect(),
+        containers: list(false),
+        ephemerals: list(true),
     };
     for word in head.split_whitespace() {
         match word.split_once('=') {
@@ -73,6 +76,7 @@ fn container(notation: &str) -> ContainerSpec {
     for word in words {
         match word {
             "init" => spec.role = Role::Init,
+            "eph" => spec = ContainerSpec::ephemeral(&spec.name, &spec.image),
             "side" => (spec.role, spec.restart_policy) = (Role::Sidecar, Some(Policy::Always)),
             "live60" => spec.liveness = Some(ProbeSpec { grace_seconds: Some(60), ..Default::default() }),
             "post" => spec.post_start = true,
@@ -143,7 +147,7 @@ impl<'a> World<'a> {
 
     pub fn new(spec: &'a Spec, answer: Answer) -> World<'a> {
         let facts = Facts::new(spec, at(EPOCH));
-        let answers = vec![answer; spec.containers.len()];
+        let answers = vec![answer; spec.containers.len() + spec.ephemerals.len()];
         let watch = Watch::new(spec);
         World { spec, facts, now: EPOCH, wake: None, answers, sandbox_fails: false, deeds: Vec::new(), tell: true, status: None, watch, asking: None }
     }
@@ -227,7 +231,7 @@ impl<'a> World<'a> {
         if let Some(asking) = &self.asking {
             assert_eq!(asking.probes.due(self.spec, &self.facts, last).0, [], "a probe is due before the alarm");
         }
-        for c in self.spec.all() {
+        for c in self.spec.all().chain(self.facts.ephemerals()) {
             let looks = [self.now, last].map(|now| look(self.spec, &self.facts, c, now));
             assert_eq!(looks[0], looks[1], "what {} shows changes before the alarm", self.spec.container(c).name);
         }
@@ -290,7 +294,7 @@ impl<'a> World<'a> {
     }
 
     /// One word of a script. `+5` seconds pass; `a=1` a ends with code 1; `a=oom`; `a:WORD` something about a; `a!ANSWER` how a's
-    /// starts are answered from now on; `stop`, `stop=5`; `lost` the sandbox; `nosandbox`, `sandbox`.
+    /// starts are answered from now on; `stop`, `stop=5`; `add` the next ephemeral container; `lost` the sandbox; `nosandbox`, `sandbox`.
     pub fn word(&mut self, word: &str) {
         if let Some(seconds) = word.strip_prefix('+') {
             let ms = (seconds.parse::<f64>().unwrap() * 1000.0) as u64;
@@ -312,6 +316,7 @@ impl<'a> World<'a> {
         match (word, word.split_once('='), word.split_once(':')) {
             ("nosandbox", ..) => self.sandbox_fails = true,
             ("sandbox", ..) => self.sandbox_fails = false,
+            ("add", ..) => self.happen(Event::EphemeralAdded),
             ("lost", ..) => self.happen(Event::SandboxDied),
             ("stop", ..) => self.happen(Event::StopAsked { grace_seconds: None }),
             (_, Some(("stop", grace)), _) => self.happen(Event::StopAsked { grace_seconds: Some(grace.parse().unwrap()) }),

@@ -19,7 +19,7 @@ pub fn find<'a>(status: &'a PodStatus, name: &str) -> Option<&'a PodCondition> {
 }
 
 fn all(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
-    status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten())
+    [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses].into_iter().flatten().flatten()
 }
 
 fn condition(letter: &str, condition: &PodCondition) -> String {
@@ -59,7 +59,7 @@ pub fn judge(spec: &Spec, facts: &Facts, before: Option<&PodStatus>, status: &Po
     let containers = find(status, "ContainersReady").unwrap().status == "True";
     assert!(!ready || containers, "Ready without ContainersReady: {drawn}");
     assert!(!ready || phase(status) == "Running", "ready in no other phase than Running: {drawn}");
-    let mut gated = all(status).filter(|status| spec.role(spec.find(&status.name).unwrap()) != Role::Init);
+    let mut gated = all(status).filter(|status| matches!(spec.role(spec.find(&status.name).unwrap()), Role::App | Role::Sidecar));
     assert!(!containers || gated.all(|status| status.ready), "ContainersReady, and one is not: {drawn}");
     for status in all(status) {
         let state = status.state.clone().unwrap_or_default();

@@ -45,11 +45,13 @@ pub struct Watch {
     /// A rule wanted all containers to start over.
     pub all: Option<u64>,
     pub finished: Option<Phase>,
+    /// How many ephemeral containers have been asked for.
+    pub added: usize,
 }
 
 impl Watch {
     pub fn new(spec: &Spec) -> Watch {
-        Watch { seen: vec![Seen::default(); spec.containers.len()], ..Watch::default() }
+        Watch { seen: vec![Seen::default(); spec.containers.len() + spec.ephemerals.len()], ..Watch::default() }
     }
 
     pub fn event(&mut self, spec: &Spec, event: &Event, now: u64) {
@@ -77,6 +79,7 @@ impl Watch {
                     *seen = Seen { ever_made: seen.ever_made, pull_wait: seen.pull_wait, refused, ..Seen::default() };
                 }
             }
+            Event::EphemeralAdded => self.added += 1,
             Event::Finished(phase) => self.finished = Some(*phase),
             Event::Starting(c) => self.seen[c.0].starting = true,
             Event::Aborted(c) => self.seen[c.0].starting = false,
@@ -206,6 +209,15 @@ impl Watch {
             || spec.inits().any(|c| spec.role(c) == Role::Init && over(c) && self.seen[c.0].made && self.seen[c.0].ended.is_some_and(|(_, code, _)| code != 0))
     }
 
+    /// Whether any container of the manifest was ever made.
+    fn has_begun(&self, spec: &Spec) -> bool {
+        spec.all().any(|c| self.seen[c.0].ever_made)
+    }
+
+    fn added(&self, spec: &Spec) -> impl Iterator<Item = C> + use<> {
+        (spec.containers.len()..spec.containers.len() + self.added).map(C)
+    }
+
     fn idle(&self) -> bool {
         self.seen.iter().all(|seen| !seen.running && !seen.starting)
     }
@@ -223,7 +235,7 @@ impl Watch {
                 assert!(!self.sandbox, "a second sandbox");
                 assert_eq!(*attempt, self.sandboxes, "the sandboxes are counted");
                 assert!(!self.stops(spec, now), "a sandbox for a pod that stops");
-                assert!(spec.restart_policy != Policy::Never || !self.seen.iter().any(|seen| seen.ever_made), "Never, and yet a new sandbox");
+                assert!(spec.restart_policy != Policy::Never || !self.has_begun(spec), "Never, and yet a new sandbox");
             }
             Action::StopSandbox => assert!(self.sandbox && self.idle(), "the sandbox goes before its containers"),
             Action::Start { c, .. } => self.start(spec, *c, now),
@@ -259,6 +271,11 @@ impl Watch {
         assert!(self.sandbox && !self.dead, "{name} starts without a sandbox");
         assert!(!seen.running && !seen.starting, "{name} starts twice");
         assert!(!self.stops(spec, now), "{name} starts although everything stops");
+        if asked.role == Role::Ephemeral {
+            assert!(!seen.ever_made, "the ephemeral {name} is started again");
+            assert!(self.added(spec).any(|added| added == c), "nobody has asked for {name}");
+            return assert!(seen.refused.is_none_or(|due| now >= due), "{name} is started too early");
+        }
         for other in spec.all() {
             let there = &self.seen[other.0];
             assert!(!(there.starting || there.running && there.hook_pending), "{name} overtakes the start of {}", spec.container(other).name);
@@ -300,8 +317,14 @@ impl Watch {
 
     /// Whatever may start has been started, or the alarm is set for it.
     fn nothing_is_forgotten(&self, spec: &Spec, now: u64, wake: Option<u64>) {
-        let busy = self.seen.iter().any(|seen| seen.starting || seen.running && seen.hook_pending);
-        if busy || !self.sandbox || self.stops(spec, now) {
+        if !self.sandbox || self.stops(spec, now) {
+            return;
+        }
+        for c in self.added(spec).filter(|c| !self.seen[c.0].ever_made && !self.seen[c.0].starting) {
+            let (due, name) = (self.seen[c.0].refused.unwrap_or(now), &spec.container(c).name);
+            assert!(due > now && wake.is_some_and(|wake| wake <= due), "the ephemeral {name} is held up");
+        }
+        if spec.all().map(|c| &self.seen[c.0]).any(|seen| seen.starting || seen.running && seen.hook_pending) {
             return;
         }
         let opened = |c: &C| self.seen[c.0].opened;
@@ -324,7 +347,7 @@ impl Watch {
         let grace = spec.grace_seconds * 1000;
         let deadline = self.deadline(spec).filter(|at| *at <= now);
         let done = self.nothing_left(spec).then(|| self.done_at(spec)).flatten().filter(|_| self.all.is_none());
-        let fatal = self.lost.filter(|_| spec.restart_policy == Policy::Never && self.seen.iter().any(|seen| seen.ever_made));
+        let fatal = self.lost.filter(|_| spec.restart_policy == Policy::Never && self.has_begun(spec));
         let asked = self.stop.map(|(since, _)| since);
         let end = [deadline, done, fatal, asked].into_iter().flatten().min().unwrap_or(u64::MAX);
         let with_grace = [deadline, done, self.lost.filter(|_| self.dead)].into_iter().flatten().filter(|at| *at <= end).map(|at| at + grace);
@@ -387,7 +410,7 @@ impl Watch {
         }
         assert!(wake.is_some() || !self.idle(), "nothing runs, nothing is due: the pod is stuck");
         self.nothing_is_forgotten(spec, now, wake);
-        for c in spec.all().filter(|c| self.seen[c.0].running) {
+        for c in spec.all().chain(self.added(spec)).filter(|c| self.seen[c.0].running) {
             let (seen, name) = (&self.seen[c.0], &spec.container(c).name);
             let Some(until) = self.until(spec, c, now) else { continue };
             assert!(seen.told, "nobody was told that {name} is stopped");

@@ -1,8 +1,8 @@
 //! The containers of a pod in `describe`: what each was told to be, and what became of it.
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, ContainerState, ContainerStatus, EnvFromSource, EnvVar, EphemeralContainer, ObjectFieldSelector, Pod, Probe,
-    ResourceFieldSelector, ResourceRequirements,
+    Container, ContainerPort, ContainerState, ContainerStatus, EnvFromSource, EnvVar, ObjectFieldSelector, Pod, Probe, ResourceFieldSelector,
+    ResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -29,38 +29,6 @@ pub fn containers(text: &mut Text, label: &str, containers: &[Container], status
         text.field(2, "Startup", container.startup_probe.as_ref().map(probe));
         environment(text, container, pod);
         mounts(text, container);
-    }
-}
-
-/// An ephemeral container has all the fields of a container, and a target.
-pub fn of_ephemeral(ephemeral: &EphemeralContainer) -> Container {
-    let from = ephemeral.clone();
-    Container {
-        args: from.args,
-        command: from.command,
-        env: from.env,
-        env_from: from.env_from,
-        image: from.image,
-        image_pull_policy: from.image_pull_policy,
-        lifecycle: from.lifecycle,
-        liveness_probe: from.liveness_probe,
-        name: from.name,
-        ports: from.ports,
-        readiness_probe: from.readiness_probe,
-        resize_policy: from.resize_policy,
-        resources: from.resources,
-        restart_policy: from.restart_policy,
-        restart_policy_rules: from.restart_policy_rules,
-        security_context: from.security_context,
-        startup_probe: from.startup_probe,
-        stdin: from.stdin,
-        stdin_once: from.stdin_once,
-        termination_message_path: from.termination_message_path,
-        termination_message_policy: from.termination_message_policy,
-        tty: from.tty,
-        volume_devices: from.volume_devices,
-        volume_mounts: from.volume_mounts,
-        working_dir: from.working_dir,
     }
 }
 

@@ -101,7 +101,7 @@ impl Supervisor {
             ProbeKind::Liveness => &container.liveness_probe,
             ProbeKind::Readiness => &container.readiness_probe,
         };
-        handler::of_probe(probe.as_ref().ok_or("missing probe")?, container, self.ip())
+        handler::of_probe(probe.as_ref().ok_or("missing probe")?, &container, self.ip())
     }
 
     /// Begins a hook. Some: it is over already, and this is how.
@@ -119,7 +119,7 @@ impl Supervisor {
             Hook::PostStart => hooks.and_then(|hooks| hooks.post_start.as_ref()),
             Hook::PreStop => hooks.and_then(|hooks| hooks.pre_stop.as_ref()),
         };
-        handler::of_hook(hook.ok_or("missing hook")?, container, self.ip())
+        handler::of_hook(hook.ok_or("missing hook")?, &container, self.ip())
     }
 
     /// Begins something. Some: it is over already.

@@ -168,6 +168,7 @@ impl Supervisor {
     /// A client has closed its connection: what it listened to goes on without it.
     pub(super) fn detach(&mut self, client: usize) {
         self.end_input(client);
+        self.await_no_more(client);
         for c in (0..self.instances.len()).map(C) {
             let Some(instance) = &mut self.instances[c.0] else { continue };
             let mut its = instance.attached.iter_mut().filter(|listener| listener.client == client).peekable();

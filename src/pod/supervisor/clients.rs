@@ -53,6 +53,7 @@ impl Supervisor {
             }
             Ok(Some((Request::Exec { container }, _))) => self.lend(&client, &container),
             Ok(Some((Request::Attach { container, stdin }, _))) => self.attach(number, &client, &container, stdin),
+            Ok(Some((Request::Debug { container, attach }, _))) => self.debug(number, &client, &container, attach),
             Ok(Some((Request::EndInput {}, _))) => {
                 self.end_input(number);
                 control::send(&client, &Reply::Done {}, &[])
