@@ -108,7 +108,7 @@ mod tests {
             (Request::Stop { grace_seconds: Some(5) }, r#"{"stop":{"graceSeconds":5}}"#),
             (Request::Exec { container: "web".into() }, r#"{"exec":{"container":"web"}}"#),
             (Request::Attach { container: "web".into(), stdin: true }, r#"{"attach":{"container":"web","stdin":true}}"#),
-            (Request::Debug { container: serde_json::json!({"name": "dbg"}), attach: true }, r#"{"debug":{"attach":true,"container":{"name":"dbg"}}}"#),
+            (Request::Debug { container: serde_json::json!({"name": "dbg"}), attach: true }, r#"{"debug":{"container":{"name":"dbg"},"attach":true}}"#),
             (Request::EndInput {}, r#"{"endInput":{}}"#),
             (Request::Network {}, r#"{"network":{}}"#),
         ] {
