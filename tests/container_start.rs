@@ -9,12 +9,15 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::core::v1::Pod;
 use minipod::container::launch::{begin, launch};
 use minipod::container::plan::{self, Layers, Plan};
+use minipod::container::seccomp;
 use minipod::container::spec::{self, Mount, Surroundings};
 use minipod::container::step::{Hands, Step};
 use minipod::image::{Image, User};
 use minipod::sys::file;
+use minipod::sys::mount::Propagation;
 use minipod::sys::process::{self, Child, Exit, Namespaces};
 use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType};
 use rustix::fs::OFlags;
 use serde_json::json;
 
@@ -83,17 +86,28 @@ impl Lab {
             sub_path: sub_path.map(str::to_owned),
             destination: destination.into(),
             read_only,
+            recursive_read_only: read_only,
+            ..Default::default()
         };
         let around = Surroundings {
             image: &image,
             user: &user,
             root: self.path("root"),
             hostname: "rich",
-            mounts: vec![mount("/data", None, false), mount("/part", Some("part"), true)],
+            mounts: vec![
+                mount("/data", None, false),
+                mount("/part", Some("part"), true),
+                Mount { propagation: Propagation::Slave, ..mount("/slave", None, false) },
+                Mount { propagation: Propagation::Shared, ..mount("/shared", Some("part"), false) },
+            ],
             pause: Some(self.holder.pid),
             target: None,
             cgroup: "minipod/podx/c-0".into(),
             oom_score_adj: Some(1000),
+            seccomp: Some(seccomp::runtime_default()),
+            kernel: (6, 1),
+            capabilities: Vec::new(),
+            devices: vec![device("/dev/deep/full", 1, 7), device("/dev/null", 1, 3)],
         };
         let container = &pod.spec.as_ref().unwrap().containers[0];
         let spec = spec::compile(&pod, container, &around).unwrap();
@@ -109,6 +123,10 @@ impl Lab {
             std::fs::create_dir(self.path(name)).unwrap();
         }
     }
+}
+
+fn device(path: &str, major: i64, minor: i64) -> LinuxDevice {
+    LinuxDeviceBuilder::default().path(path).typ(LinuxDeviceType::C).major(major).minor(minor).file_mode(0o640u32).uid(0u32).gid(7u32).build().unwrap()
 }
 
 fn mounts() -> String {
@@ -128,7 +146,8 @@ fn run(lab: &Lab, plan: &Plan) -> (Exit, String) {
 #[serial_test::serial]
 fn a_rich_container_is_what_its_spec_says() {
     let lab = Lab::new();
-    let script = "busybox id; echo $B; busybox pwd; busybox cat /part/word; echo no >/part/word; echo no >/etc/x; echo yes >/data/x; \
+    let script = "busybox stat -c '%n %a %g %t:%T' /dev/deep/full /dev/null; busybox grep -E '^Seccomp:' /proc/self/status; \
+                  busybox unshare -U true 2>&1; busybox cat /shared/word; echo yes >/slave/x; busybox id; echo $B; busybox pwd; busybox cat /part/word; echo no >/part/word; echo no >/etc/x; echo yes >/data/x; \
                   busybox cat /proc/sys/kernel/ostype; echo x >/proc/sys/kernel/hostname; busybox grep -E '^(CapEff|CapBnd|NoNewPrivs)' /proc/self/status; \
                   busybox ls /proc/self/fd | busybox wc -l; busybox ls / ; exit 7";
     let (exit, text) = run(&lab, &lab.plan(script));
@@ -143,6 +162,10 @@ fn a_rich_container_is_what_its_spec_says() {
         "Linux",
         "CapEff:\t0000000000000000",
         "NoNewPrivs:\t1",
+        "/dev/deep/full 640 7 1:7",
+        "/dev/null 666 0 1:3",
+        "Seccomp:\t2",
+        "unshare: unshare(0x10000000): Operation not permitted",
     ] {
         assert!(text.lines().any(|found| found == line), "no {line:?} in\n{text}");
     }
@@ -244,6 +267,89 @@ fn the_hosts_null_device_cannot_be_changed() {
     assert_eq!((after.permissions().mode(), after.uid()), (before.permissions().mode(), before.uid()));
 }
 
+/// The plan with one of its binds put elsewhere.
+fn moved(mut plan: Plan, to: &str) -> Plan {
+    let bind = plan.steps.iter_mut().find_map(|step| match step {
+        Step::Bind { at, .. } if *at == Path::new("/slave") => Some(at),
+        _ => None,
+    });
+    *bind.unwrap() = to.into();
+    plan
+}
+
+#[test]
+#[serial_test::serial]
+fn a_mount_point_behind_a_link_stays_inside() {
+    // A volume that another container writes to is on the way to a mount point (CVE-2021-30465, CVE-2024-45310).
+    let lab = Lab::new();
+    let outside = tempfile::tempdir().unwrap();
+    for (name, target) in
+        [("absolute", outside.path().to_path_buf()), ("upwards", Path::new("../../../../../../../..").join(outside.path().strip_prefix("/").unwrap()))]
+    {
+        std::os::unix::fs::symlink(target, lab.path("volume").join(name)).unwrap();
+        lab.renew();
+        let plan = moved(lab.plan("exit 0"), &format!("/data/{name}/deep/er"));
+        let hands = Hands { holder: Some(lab.holder.as_fd()), ..Default::default() };
+        // Within the container the link leads nowhere.
+        let error = launch(&plan, &hands, None).expect_err("there is no such directory in the image");
+        assert!(error.is(libc::ENOENT), "{error}");
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0, "{name}: something was made on the host");
+    }
+}
+
+#[test]
+#[serial_test::serial]
+fn a_volume_in_the_place_of_dev_moves_neither_masks_nor_streams() {
+    // /dev/null and /dev/console that are links to files of /proc (CVE-2025-31133, CVE-2025-52565).
+    let lab = Lab::new();
+    for name in ["null", "console"] {
+        std::os::unix::fs::symlink("/proc/sys/kernel/hostname", lab.path("volume").join(name)).unwrap();
+    }
+    let plan = |terminal: bool| {
+        let mut plan = moved(lab.plan("busybox cat /proc/keys; echo >/proc/sys/kernel/hostname; exit 0"), "/dev");
+        let volume = plan.steps.iter().position(|step| matches!(step, Step::Bind { at, .. } if *at == Path::new("/dev"))).unwrap();
+        let volume = plan.steps.remove(volume);
+        let dev = plan.steps.iter_mut().find(|step| matches!(step, Step::Mount { kind, .. } if kind == "tmpfs")).unwrap();
+        *dev = volume;
+        plan.steps.retain(|step| !matches!(step, Step::Devices | Step::HostDevices(_)));
+        let streams = plan.steps.iter_mut().find(|step| **step == Step::Streams).unwrap();
+        if terminal {
+            *streams = Step::Terminal { console: true };
+        }
+        plan
+    };
+    let (_ours, theirs) = minipod::sys::socket::pair().unwrap();
+    let hands = Hands { holder: Some(lab.holder.as_fd()), terminal: Some(theirs.as_fd()), ..Default::default() };
+    let error = launch(&plan(false), &hands, None).expect_err("stdin would be a file of /proc");
+    assert!(error.is(libc::ELOOP), "{error}");
+    lab.renew();
+    let error = launch(&plan(true), &hands, None).expect_err("the console would cover a file of /proc");
+    assert!(error.is(libc::EEXIST), "{error}");
+    lab.renew();
+    let null = file::open("/dev/null", OFlags::RDWR).unwrap();
+    let output = lab.path("output");
+    let out = file::open(&output, OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY).unwrap();
+    let hands = Hands { holder: Some(lab.holder.as_fd()), streams: [Some(null.as_fd()), Some(out.as_fd()), Some(out.as_fd())], ..Default::default() };
+    assert_eq!(launch(&plan(false), &hands, None).unwrap().wait().unwrap(), Exit::Code(0));
+    let text = std::fs::read_to_string(output).unwrap();
+    assert_eq!(text.trim_end(), "sh: can't create /proc/sys/kernel/hostname: Read-only file system", "and /proc/keys is masked");
+}
+
+#[test]
+#[serial_test::serial]
+fn nothing_is_written_through_the_containers_proc_and_nobody_looks_in() {
+    // Writes that a container redirects (CVE-2025-52881, CVE-2019-19921), and a child that it traces before its exec (CVE-2016-9962).
+    let lab = Lab::new();
+    let (spec, plan) = lab.container("exit 0");
+    let root = plan.steps.iter().position(|step| matches!(step, Step::Root { .. })).unwrap();
+    assert!(plan.steps[root..].iter().all(|step| !step.calls().split(", ").any(|call| call == "write")), "a step writes after the root is made");
+    let further = plan::compile_exec(spec.process().as_ref().unwrap(), plan.filter(), false).unwrap();
+    for plan in [&plan, &further] {
+        assert_eq!(plan.steps[0], Step::Hide);
+        assert!(matches!(plan.steps[plan.steps.len() - 2], Step::Filter(_)));
+    }
+}
+
 #[test]
 #[serial_test::serial]
 fn proc_in_the_image_must_be_a_directory() {
@@ -268,6 +374,8 @@ fn the_steps_are_in_the_order_that_is_safe() {
     assert!(at(&|step| matches!(step, Step::BoundCapabilities(_))) < user && user < at(&|step| matches!(step, Step::Capabilities(_))));
     assert!(user < at(&|step| *step == Step::DieWithSupervisor), "a change of user takes the death signal away");
     assert!(matches!(plan.steps.last(), Some(Step::Execute(_))));
+    assert_eq!(at(&|step| matches!(step, Step::Filter(_))), plan.steps.len() - 2, "with no_new_privs nothing but the exec is filtered");
+    assert!(at(&|step| matches!(step, Step::Share { .. })) < at(&|step| *step == Step::LeaveHostMounts));
     let close = at(&|step| matches!(step, Step::CloseDescriptors { .. }));
     assert!(switch < close && close < at(&|step| matches!(step, Step::WorkingDirectory(_))), "no path of the container is resolved while ours are open");
     assert_eq!(plan.namespaces, Namespaces::MOUNT | Namespaces::CGROUP | Namespaces::PID);
@@ -292,7 +400,7 @@ fn a_further_process_is_begun_without_waiting_and_we_come_home() {
         let further = |command: &[&str]| {
             let mut process = spec.process().clone().unwrap();
             process.set_args(Some(command.iter().map(|word| word.to_string()).collect()));
-            let plan = plan::compile_exec(&process, false).unwrap();
+            let plan = plan::compile_exec(&process, plan.filter(), false).unwrap();
             let (output, theirs) = process::pipe().unwrap();
             let hands = Hands { holder: Some(main.as_fd()), streams: [None, Some(theirs.as_fd()), None], ..Default::default() };
             let begun = begin(&plan, &hands, None).unwrap();

@@ -349,19 +349,18 @@ fn seconds_and_ids_stay_in_range() {
 #[test]
 fn what_is_not_done_is_refused_before_anything_starts_but_not_its_default() {
     in_spec(&[
-        ("hostPID: true", &["f:9:3: spec.hostPID: not supported yet"]),
+        ("hostPID: true\nhostIPC: true", &[]),
+        ("hostnameOverride: a", &["f:9:3: spec.hostnameOverride: not supported yet"]),
         ("hostUsers: false", &["spec.hostUsers: a user namespace is not supported yet"]),
         ("hostPID: false\nhostIPC: false\nhostUsers: true\nos: {name: linux}\nephemeralContainers: []", &[]),
         ("os: {name: windows}", &["spec.os.name: only linux runs here"]),
         ("schedulingGates: [{name: a}]", &["spec.schedulingGates: nothing here would ever open it"]),
-        (
-            "securityContext: {runAsNonRoot: true, fsGroup: 1, sysctls: [{name: a.b, value: c}], seccompProfile: {type: RuntimeDefault}}",
-            &["runAsNonRoot: not supported yet", "fsGroup: not supported yet", "sysctls: not supported yet", "seccompProfile.type: not supported yet"],
-        ),
+        ("securityContext: {runAsNonRoot: true, fsGroup: 1, sysctls: [{name: a.b, value: c}], seccompProfile: {type: RuntimeDefault}}", &[]),
         ("securityContext: {runAsNonRoot: false, seccompProfile: {type: Unconfined}}", &[]),
     ]);
     in_container(&[
-        ("securityContext: {privileged: true, procMount: Default}", &["securityContext.privileged: not supported yet"]),
+        ("securityContext: {privileged: true, procMount: Default}", &[]),
+        ("securityContext: {seLinuxOptions: {level: s0}}", &["seLinuxOptions: minipod gives no SELinux labels"]),
         ("securityContext: {privileged: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}", &[]),
         ("envFrom: [{configMapRef: {name: a}}]", &["envFrom: ConfigMaps and Secrets are not supported yet"]),
         ("lifecycle: {stopSignal: SIGUSR1}", &["lifecycle.stopSignal: not supported yet"]),
@@ -486,9 +485,62 @@ fn a_job_is_read_as_strictly_as_a_pod() {
         ("completions: 1\ncompletions: 2", "restartPolicy: Never", "f:7:3: spec.completions: duplicate field"),
         ("completions: one", "restartPolicy: Never", "f:6:16: spec.completions: wrong type: \"one\": must be a whole number, not a string"),
         ("manualSelector: true", "restartPolicy: Never", "f:6:3: spec.manualSelector: a job's pods are those that it made"),
-        ("backoffLimit: 1", "restartPolicy: Never\nhostPID: true", "f:10:7: spec.template.spec.hostPID: not supported yet"),
+        ("backoffLimit: 1", "restartPolicy: Never\nhostnameOverride: a", "f:10:7: spec.template.spec.hostnameOverride: not supported yet"),
     ] {
         let lines = manifest::read(&job(spec, template), "f").unwrap_err().lines();
         assert!(lines.iter().any(|line| line == expected), "{lines:#?}");
+    }
+}
+
+#[test]
+fn the_security_fields_say_what_they_can() {
+    in_spec(&[
+        ("securityContext: {seccompProfile: {type: Localhost}}", &["localhostProfile: Required value: must be set when seccomp type is Localhost"]),
+        (
+            "securityContext: {seccompProfile: {type: Localhost, localhostProfile: a/../../b}}",
+            &["localhostProfile: Invalid value: \"a/../../b\": must not contain '..'"],
+        ),
+        ("securityContext: {seccompProfile: {type: Localhost, localhostProfile: /a}}", &["localhostProfile: Invalid value: \"/a\": must be a relative path"]),
+        (
+            "securityContext: {seccompProfile: {type: Unconfined, localhostProfile: a}}",
+            &["localhostProfile: Invalid value: \"a\": can only be set when seccomp type is Localhost"],
+        ),
+        (
+            "securityContext: {seccompProfile: {type: Strict}}",
+            &["seccompProfile.type: Unsupported value: \"Strict\": supported values: \"Localhost\", \"RuntimeDefault\", \"Unconfined\""],
+        ),
+        ("securityContext: {appArmorProfile: {type: Localhost}}", &["localhostProfile: Required value: must be set when AppArmor type is Localhost"]),
+        ("securityContext: {appArmorProfile: {type: RuntimeDefault}}", &[]),
+        (
+            "securityContext: {fsGroupChangePolicy: Never, supplementalGroupsPolicy: Loose}",
+            &[
+                "fsGroupChangePolicy: Unsupported value: \"Never\": supported values: \"OnRootMismatch\", \"Always\"",
+                "supplementalGroupsPolicy: Unsupported value: \"Loose\": supported values: \"Merge\", \"Strict\"",
+            ],
+        ),
+        (
+            "securityContext: {sysctls: [{name: Kernel.x, value: a}]}",
+            &["sysctls[0].name: Invalid value: \"Kernel.x\": must have at most 253 characters and match regex"],
+        ),
+        (
+            "hostIPC: true\nsecurityContext: {sysctls: [{name: kernel.shm_rmid_forced, value: '1'}]}",
+            &["sysctls[0].name: Invalid value: \"kernel.shm_rmid_forced\": may not be specified when 'hostIPC' is true"],
+        ),
+    ]);
+    let mounts = |fields: &str, more: &str| pod(&format!("volumeMounts: [{{name: v, mountPath: /v, {fields}}}]{more}"), "volumes: [{name: v, emptyDir: {}}]");
+    for (fields, more, expected) in [
+        ("mountPropagation: HostToContainer", "", &[][..]),
+        ("mountPropagation: Both", "", &["mountPropagation: Unsupported value: \"Both\""]),
+        ("mountPropagation: Bidirectional", "", &["mountPropagation: Forbidden: Bidirectional mount propagation is available only to privileged containers"]),
+        ("mountPropagation: Bidirectional", "\nsecurityContext: {privileged: true}", &[]),
+        ("recursiveReadOnly: Enabled", "", &["recursiveReadOnly: Forbidden: may only be specified when readOnly is true"]),
+        ("readOnly: true, recursiveReadOnly: IfPossible", "", &[]),
+        (
+            "readOnly: true, recursiveReadOnly: Enabled, mountPropagation: HostToContainer",
+            "",
+            &["recursiveReadOnly: Forbidden: may only be specified when mountPropagation is None or not specified"],
+        ),
+    ] {
+        expect(&mounts(fields, more), expected);
     }
 }

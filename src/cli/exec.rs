@@ -16,6 +16,7 @@ use super::streams::Feed;
 use super::{need_root, pods};
 use crate::container::launch::launch;
 use crate::container::plan::{self, Plan};
+use crate::container::seccomp;
 use crate::container::step::Hands;
 use crate::error::Error;
 use crate::pod::control::{self, Reply, Request};
@@ -129,7 +130,9 @@ fn plan_of(means: &Means, args: &ExecArgs, terminal: bool) -> Result<Plan, Error
         env.push("TERM=xterm".into());
     }
     process.set_env(Some(env)).set_args(Some(args.command.clone())).set_terminal(Some(terminal));
-    plan::compile_exec(&process, !means.limits.is_empty())
+    let profile = means.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let filter = profile.map(seccomp::compile).transpose()?;
+    plan::compile_exec(&process, filter.as_ref(), !means.limits.is_empty())
 }
 
 /// The command in the container, and the keeper that is its parent.

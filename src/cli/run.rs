@@ -421,6 +421,7 @@ impl<'a> Foreground<'a> {
     fn finish(mut self) -> Result<u8> {
         while !matches!(control::receive::<Reply>(&self.owner)?, Some((Reply::Done {}, _)) | None) {}
         self.tell_status()?;
+        self.tell_warnings()?;
         let code = match self.dir.read()? {
             Some(known) if status::is_finished(&known.pod) => self.exit_code(&known.pod)?,
             _ => {
@@ -457,6 +458,8 @@ impl<'a> Foreground<'a> {
             (Some("DeadlineExceeded"), _, _) => (DEADLINE, None),
             (_, Some(init), _) => (INIT_FAILED, Some(("init container", init))),
             (_, None, Some(app)) => (app.1.exit_code.clamp(1, 255) as u8, Some(("container", app))),
+            // It was not taken in: the warning has told why.
+            (Some(_), None, None) if status.phase.as_deref() == Some("Failed") => (1, None),
             (_, None, None) => (0, None),
         };
         let mut reasons = self.reasons(pod)?;

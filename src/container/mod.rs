@@ -17,5 +17,7 @@ pub mod launch;
 pub mod log;
 pub mod pause;
 pub mod plan;
+pub mod seccomp;
 pub mod spec;
 pub mod step;
+pub mod sysctl;

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::PodSpec;
 
 use super::plan::Plan;
 use super::step::Step;
+use super::sysctl;
 use crate::error::Result;
 use crate::sys::process::{self, Namespaces};
 
@@ -21,7 +22,10 @@ pub fn program() -> Result<std::os::fd::OwnedFd> {
 
 /// The namespaces that a pod's containers share (§19): not those of which the node's are asked for.
 pub fn namespaces(pod: &PodSpec) -> Namespaces {
-    let mut shared = Namespaces::IPC;
+    let mut shared = Namespaces::empty();
+    if pod.host_ipc != Some(true) {
+        shared |= Namespaces::IPC;
+    }
     if pod.host_network != Some(true) {
         shared |= Namespaces::NET | Namespaces::UTS;
     }
@@ -41,6 +45,7 @@ pub fn plan(pod: &PodSpec, hostname: &str, scratch: &Path) -> Plan {
     if shared.contains(Namespaces::NET) {
         steps.push(Step::OpenNetwork);
     }
+    steps.extend(sysctls(pod).map(|(name, value)| Step::Sysctl { name, value }));
     steps.extend([
         Step::LeaveHostMounts,
         Step::EmptyRoot { at: scratch.to_owned() },
@@ -53,4 +58,10 @@ pub fn plan(pod: &PodSpec, hostname: &str, scratch: &Path) -> Plan {
         Step::ExecutePause,
     ]);
     Plan { namespaces: shared | Namespaces::MOUNT, born_in: Namespaces::empty(), steps }
+}
+
+/// The pod's kernel settings, by their normalized names.
+fn sysctls(pod: &PodSpec) -> impl Iterator<Item = (String, String)> {
+    let all = pod.security_context.iter().flat_map(|context| context.sysctls.iter().flatten());
+    all.map(|sysctl| (sysctl::normalized(&sysctl.name), sysctl.value.clone()))
 }

@@ -7,18 +7,20 @@
 //!    kernel beneath the new root;
 //! 3. the old root is dropped; from here on no path leads to the host;
 //! 4. the streams, and every other descriptor is closed: only then is anything resolved that the container controls;
-//! 5. the working directory, then rights are given up: bounding set, user, sets, no_new_privs.
+//! 5. the working directory, then rights are given up: bounding set, user, sets, no_new_privs. The seccomp filter comes last of all; without
+//!    no_new_privs it takes root to install one, so then it comes just before the change of user.
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType, Mount as OciMount, Process, Spec};
 
+use super::seccomp::{self, Filter};
 use super::spec::SUB_DIRECTORY;
-use super::step::Step;
+use super::step::{Access, Step};
 use crate::error::{Error, Result};
 use crate::sys::file::c_string;
-use crate::sys::mount::Limits;
+use crate::sys::mount::{Limits, Propagation};
 use crate::sys::process::{Namespaces, Program};
 
 /// The stacked layers that a root file system is made of.
@@ -44,6 +46,13 @@ pub struct Plan {
     pub steps: Vec<Step>,
 }
 
+impl Plan {
+    /// What the process may ask the kernel, if not all.
+    pub fn filter(&self) -> Option<&Filter> {
+        self.steps.iter().find_map(|step| if let Step::Filter(filter) = step { Some(filter) } else { None })
+    }
+}
+
 /// The plan of a container's main process. `limited` tells that it must also enter v1 cgroups.
 pub fn compile(spec: &Spec, layers: Layers, limited: bool) -> Result<Plan> {
     let process = spec.process().as_ref().ok_or_else(|| Error::said("the spec has no process"))?;
@@ -51,16 +60,23 @@ pub fn compile(spec: &Spec, layers: Layers, limited: bool) -> Result<Plan> {
     let root = spec.root().as_ref().ok_or_else(|| Error::said("the spec has no root"))?;
     let (made, joined) = namespaces(linux.namespaces().as_deref().unwrap_or(&[]));
 
-    let mut steps = vec![Step::Hide, Step::NewSession, Step::Join(joined - Namespaces::PID)];
+    let filter = linux.seccomp().as_ref().map(seccomp::compile).transpose().map_err(|e| e.reason("CreateContainerError"))?;
+    let mounts = spec.mounts().iter().flatten().map(mount_step).collect::<Result<Vec<_>>>()?;
+
+    let mut steps = vec![Step::Hide, Step::NewSession];
+    steps.extend(join(joined - Namespaces::PID));
     if limited {
-        steps.push(Step::EnterLimits);
+        steps.push(Step::EnterLimits { own_view: made.contains(Namespaces::CGROUP) });
     }
     steps.extend(process.oom_score_adj().map(Step::OomScore));
+    steps.extend(mounts.iter().filter_map(shared));
     steps.extend([Step::LeaveHostMounts, Step::Root { layers, at: root.path().clone() }]);
-    for mount in spec.mounts().iter().flatten() {
-        steps.push(mount_step(mount)?);
-        if mount.destination() == Path::new("/dev") && mount.typ().as_deref() == Some("tmpfs") {
+    for mount in mounts {
+        let is_dev = matches!(&mount, Step::Mount { kind, at, .. } if kind == "tmpfs" && at == Path::new("/dev"));
+        steps.push(mount);
+        if is_dev {
             steps.push(Step::Devices);
+            steps.extend(linux.devices().as_ref().filter(|devices| !devices.is_empty()).map(|devices| Step::HostDevices(devices.clone())));
         }
     }
     steps.extend(linux.masked_paths().iter().flatten().map(|path| Step::Mask(path.into())));
@@ -71,23 +87,23 @@ pub fn compile(spec: &Spec, layers: Layers, limited: bool) -> Result<Plan> {
     }
     steps.push(Step::SwitchRoot);
     steps.push(if process.terminal() == Some(true) { Step::Terminal { console: true } } else { Step::Streams });
-    steps.extend(rights(process));
     // After the change of user, which would take it away again.
-    steps.extend([Step::DieWithSupervisor, Step::Execute(program(process)?)]);
+    steps.extend(rights(process, filter, Some(Step::DieWithSupervisor)));
+    steps.push(Step::Execute(program(process)?));
     Ok(Plan { namespaces: made, born_in: joined & Namespaces::PID, steps })
 }
 
-/// The plan of a further process in a running container, whose spec's process part is given with the command replaced. It is born in the
-/// container's mount and PID namespaces, where no file of the host is; the cgroup namespace is left to the child, as clone3 must still
-/// see the cgroup from outside.
-pub fn compile_exec(process: &Process, limited: bool) -> Result<Plan> {
+/// The plan of a further process in a running container, whose spec's process part is given with the command replaced, and its filter: what
+/// the container may not ask the kernel, it may not either. It is born in the container's mount and PID namespaces, where no file of the
+/// host is; the cgroup namespace is left to the child, as clone3 must still see the cgroup from outside.
+pub fn compile_exec(process: &Process, filter: Option<&Filter>, limited: bool) -> Result<Plan> {
     let mut steps = vec![Step::Hide, Step::NewSession];
     if limited {
-        steps.push(Step::EnterLimits);
+        steps.push(Step::EnterLimits { own_view: false });
     }
     steps.push(Step::Join(Namespaces::NET | Namespaces::IPC | Namespaces::UTS | Namespaces::CGROUP));
     steps.push(if process.terminal() == Some(true) { Step::Terminal { console: false } } else { Step::Streams });
-    steps.extend(rights(process));
+    steps.extend(rights(process, filter.cloned(), None));
     steps.push(Step::Execute(program(process)?));
     Ok(Plan { namespaces: Namespaces::empty(), born_in: Namespaces::MOUNT | Namespaces::PID, steps })
 }
@@ -97,15 +113,16 @@ pub fn compile_exec(process: &Process, limited: bool) -> Result<Plan> {
 pub fn compile_visit(process: &Process, limited: bool) -> Plan {
     let mut steps = vec![Step::Hide, Step::NewSession];
     if limited {
-        steps.push(Step::EnterLimits);
+        steps.push(Step::EnterLimits { own_view: false });
     }
     steps.extend([Step::Join(Namespaces::MOUNT), Step::Streams]);
-    steps.extend(rights(process));
+    steps.extend(rights(process, None, None));
     Plan { namespaces: Namespaces::empty(), born_in: Namespaces::empty(), steps }
 }
 
-/// What is ours is closed; the working directory; then rights are given up: the same for a main process and an exec.
-fn rights(process: &Process) -> Vec<Step> {
+/// What is ours is closed; the working directory; then rights are given up: the same for a main process and an exec. `tie` is done after
+/// the change of user.
+fn rights(process: &Process, filter: Option<Filter>, tie: Option<Step>) -> Vec<Step> {
     let names = |set: &Option<oci_spec::runtime::Capabilities>| {
         let mut names: Vec<_> = set.iter().flatten().map(|cap| format!("CAP_{}", cap.to_string().trim_start_matches("CAP_"))).collect();
         names.sort();
@@ -114,14 +131,18 @@ fn rights(process: &Process) -> Vec<Step> {
     let user = process.user();
     let user =
         Step::User { uid: user.uid(), gid: user.gid(), groups: user.additional_gids().clone().unwrap_or_default(), umask: user.umask().unwrap_or(0o022) };
+    let no_new_privileges = process.no_new_privileges() == Some(true);
+    let filter = filter.map(Step::Filter);
+    let (early, late) = if no_new_privileges { (None, filter) } else { (filter, None) };
     let mut steps = vec![Step::CloseDescriptors { first: 3 }, Step::OwnStreams { uid: process.user().uid() }, Step::WorkingDirectory(process.cwd().clone())];
-    match process.capabilities() {
-        Some(sets) => steps.extend([Step::BoundCapabilities(names(sets.bounding())), user, Step::Capabilities(names(sets.permitted()))]),
-        None => steps.push(user),
-    }
-    if process.no_new_privileges() == Some(true) {
-        steps.push(Step::NoNewPrivileges);
-    }
+    let sets = process.capabilities().as_ref();
+    steps.extend(sets.map(|sets| Step::BoundCapabilities(names(sets.bounding()))));
+    steps.extend(early);
+    steps.push(user);
+    steps.extend(sets.map(|sets| Step::Capabilities(names(sets.permitted()))));
+    steps.extend(no_new_privileges.then_some(Step::NoNewPrivileges));
+    steps.extend(tie);
+    steps.extend(late);
     steps
 }
 
@@ -158,15 +179,32 @@ fn namespaces(list: &[oci_spec::runtime::LinuxNamespace]) -> (Namespaces, Namesp
     sets
 }
 
+/// The step that joins namespaces; setns(2) refuses none at all.
+fn join(namespaces: Namespaces) -> Option<Step> {
+    (!namespaces.is_empty()).then_some(Step::Join(namespaces))
+}
+
+/// What must be done before the host's mounts are left for a mount whose changes the host is to see.
+fn shared(mount: &Step) -> Option<Step> {
+    match mount {
+        Step::Bind { source, sub_path, propagation: Propagation::Shared, .. } => Some(Step::Share { source: source.clone(), sub_path: sub_path.clone() }),
+        _ => None,
+    }
+}
+
 fn mount_step(mount: &OciMount) -> Result<Step> {
     let kind = mount.typ().clone().unwrap_or_default();
     let (mut limits, mut options, mut sub_path) = (Limits::default(), Vec::new(), None);
+    let (mut below, mut propagation) = (false, Propagation::Private);
     for option in mount.options().iter().flatten() {
         match option.as_str() {
             "ro" => limits |= Limits::READ_ONLY,
             "nosuid" => limits |= Limits::NO_SUID,
             "nodev" => limits |= Limits::NO_DEV,
             "noexec" => limits |= Limits::NO_EXEC,
+            "rro" => (limits, below) = (limits | Limits::READ_ONLY, true),
+            "rslave" => propagation = Propagation::Slave,
+            "rshared" => propagation = Propagation::Shared,
             // Said by the kind of step, or what devpts is anyway since 4.7.
             "rw" | "rbind" | "rprivate" | "newinstance" => {}
             other => match (other.strip_prefix(SUB_DIRECTORY), other.split_once('=')) {
@@ -179,7 +217,12 @@ fn mount_step(mount: &OciMount) -> Result<Step> {
     let at = mount.destination().clone();
     if kind == "bind" {
         let source = mount.source().clone().ok_or_else(|| Error::said(format!("the bind mount at {} has no source", at.display())))?;
-        return Ok(Step::Bind { source, sub_path, at, read_only: limits.contains(Limits::READ_ONLY) });
+        let access = match (limits.contains(Limits::READ_ONLY), below) {
+            (false, _) => Access::ReadWrite,
+            (true, false) => Access::ReadOnly,
+            (true, true) => Access::AllReadOnly,
+        };
+        return Ok(Step::Bind { source, sub_path, at, access, propagation });
     }
     Ok(Step::Mount { kind, options, limits, at })
 }

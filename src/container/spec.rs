@@ -9,19 +9,21 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, SecurityContext};
 use oci_spec::runtime::{
-    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, Mount as OciMount, MountBuilder, ProcessBuilder,
-    RootBuilder, Spec, SpecBuilder, UserBuilder,
+    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxDevice, LinuxNamespaceBuilder, LinuxNamespaceType, Mount as OciMount, MountBuilder,
+    ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
+use super::seccomp::Profile;
 use crate::error::{Error, Result};
 use crate::image::{Image, User};
 use crate::manifest::expand::expand;
+use crate::sys::mount::Propagation;
 
 /// A part of a bind mount's source that is resolved beneath it by the kernel; libmount's word for the same thing.
 pub const SUB_DIRECTORY: &str = "X-mount.subdir=";
 
 /// One more thing to mount into the container, beside what every container gets.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Mount {
     /// A directory or file of the host (of the supervisor's mount namespace).
     pub source: PathBuf,
@@ -30,6 +32,9 @@ pub struct Mount {
     /// Where, in the container.
     pub destination: PathBuf,
     pub read_only: bool,
+    /// What is mounted beneath the source is read-only as well.
+    pub recursive_read_only: bool,
+    pub propagation: Propagation,
 }
 
 /// What a container's spec depends on beside the pod's words.
@@ -49,6 +54,14 @@ pub struct Surroundings<'a> {
     /// The cgroup below the cgroup2 root.
     pub cgroup: PathBuf,
     pub oom_score_adj: Option<i32>,
+    /// Which system calls it may make; None is all.
+    pub seccomp: Option<&'a Profile>,
+    /// The kernel's version, for the profile.
+    pub kernel: (u32, u32),
+    /// The capabilities that there are to give: `ALL` means these (names without `CAP_`).
+    pub capabilities: Vec<String>,
+    /// Nodes beside the usual ones: for a privileged container, all of the machine.
+    pub devices: Vec<LinuxDevice>,
 }
 
 /// containerd's default capabilities, which Kubernetes' documentation assumes (14).
@@ -94,6 +107,8 @@ pub fn compile(pod: &Pod, container: &Container, around: &Surroundings<'_>) -> R
     let env = environment(container, around);
     let args = command(container, around.image)?;
     let security = container.security_context.clone().unwrap_or_default();
+    let privileged = is_privileged(container);
+    let bounding = bounding_set(&security, &around.capabilities);
     let process = ProcessBuilder::default()
         .terminal(container.tty.unwrap_or(false))
         .user(
@@ -108,27 +123,41 @@ pub fn compile(pod: &Pod, container: &Container, around: &Surroundings<'_>) -> R
         .args(args)
         .env(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>())
         .cwd(working_dir(container, around.image))
-        .capabilities(capabilities(&security, around.user.uid)?)
+        .capabilities(capabilities(&bounding, around.user.uid)?)
         .no_new_privileges(security.allow_privilege_escalation == Some(false));
     let process = match around.oom_score_adj {
         Some(score) => process.oom_score_adj(score),
         None => process,
     };
     let linux = LinuxBuilder::default()
-        .namespaces(namespaces(pod_spec, around.pause, around.target)?)
+        .namespaces(namespaces(pod_spec, privileged, around.pause, around.target)?)
         .cgroups_path(around.cgroup.clone())
-        .masked_paths(MASKED.map(str::to_owned).to_vec())
-        .readonly_paths(READ_ONLY.map(str::to_owned).to_vec())
+        .masked_paths(unless(privileged, &MASKED))
+        .readonly_paths(unless(privileged, &READ_ONLY))
+        .devices(around.devices.clone())
         .rootfs_propagation("private");
+    let linux = match around.seccomp {
+        Some(profile) => linux.seccomp(profile.resolve(&bounding, around.kernel).map_err(|e| e.reason("CreateContainerError"))?),
+        None => linux,
+    };
     SpecBuilder::default()
         .version("1.2.0")
         .root(RootBuilder::default().path(around.root.clone()).readonly(security.read_only_root_filesystem.unwrap_or(false)).build().map_err(broken)?)
         .hostname(around.hostname)
-        .mounts(mounts(&around.mounts)?)
+        .mounts(mounts(&around.mounts, privileged)?)
         .process(process.build().map_err(broken)?)
         .linux(linux.build().map_err(broken)?)
         .build()
         .map_err(broken)
+}
+
+/// `privileged: true`: all of the machine, but for namespaces.
+pub fn is_privileged(container: &Container) -> bool {
+    container.security_context.as_ref().is_some_and(|context| context.privileged == Some(true))
+}
+
+fn unless(privileged: bool, paths: &[&str]) -> Vec<String> {
+    if privileged { Vec::new() } else { paths.iter().map(|path| (*path).to_owned()).collect() }
 }
 
 /// The builders fail only when a required part is missing, which the code above shows not to happen.
@@ -184,12 +213,14 @@ fn working_dir(container: &Container, image: &Image) -> PathBuf {
     Path::new("/").join(wish)
 }
 
-/// §21: `ALL` in add, then `ALL` in drop, then single adds, then single drops. A user other than root keeps them in the
-/// bounding set alone.
-fn capabilities(security: &SecurityContext, uid: u32) -> Result<oci_spec::runtime::LinuxCapabilities> {
+/// §21: `ALL` in add, then `ALL` in drop, then single adds, then single drops; a privileged container has all. Without `CAP_`.
+fn bounding_set(security: &SecurityContext, there_are: &[String]) -> Vec<String> {
+    let all = || there_are.to_vec();
+    if security.privileged == Some(true) {
+        return all();
+    }
     let wish = security.capabilities.clone().unwrap_or_default();
     let (add, drop) = (bare_names(wish.add), bare_names(wish.drop));
-    let all = || ALL_CAPABILITIES.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     let mut set: Vec<String> = if add.iter().any(|name| name == "ALL") { all() } else { DEFAULT_CAPABILITIES.map(str::to_owned).to_vec() };
     if drop.iter().any(|name| name == "ALL") {
         set.clear();
@@ -198,13 +229,15 @@ fn capabilities(security: &SecurityContext, uid: u32) -> Result<oci_spec::runtim
         set.push(name);
     }
     set.retain(|name| !drop.contains(name));
-    let known = |names: &[String]| {
-        names
-            .iter()
-            .map(|name| name.parse::<Capability>().map_err(|_| Error::said(format!("{name:?} is not a capability")).reason("CreateContainerConfigError")))
-            .collect::<Result<std::collections::HashSet<_>>>()
-    };
-    let bounding = known(&set)?;
+    set
+}
+
+/// A user other than root keeps them in the bounding set alone. Nothing is ever inheritable: a file with inheritable capabilities
+/// would give them to any user (CVE-2022-24769).
+fn capabilities(bounding: &[String], uid: u32) -> Result<oci_spec::runtime::LinuxCapabilities> {
+    let known =
+        |name: &String| name.parse::<Capability>().map_err(|_| Error::said(format!("{name:?} is not a capability")).reason("CreateContainerConfigError"));
+    let bounding = bounding.iter().map(known).collect::<Result<std::collections::HashSet<_>>>()?;
     let held = if uid == 0 { bounding.clone() } else { Default::default() };
     LinuxCapabilitiesBuilder::default()
         .bounding(bounding)
@@ -220,72 +253,42 @@ fn bare_names(names: Option<Vec<String>>) -> Vec<String> {
     names.unwrap_or_default().iter().map(|name| name.to_ascii_uppercase().trim_start_matches("CAP_").to_owned()).collect()
 }
 
-/// capabilities(7), up to 5.9.
-pub const ALL_CAPABILITIES: [&str; 41] = [
-    "AUDIT_CONTROL",
-    "AUDIT_READ",
-    "AUDIT_WRITE",
-    "BLOCK_SUSPEND",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "KILL",
-    "LEASE",
-    "LINUX_IMMUTABLE",
-    "MAC_ADMIN",
-    "MAC_OVERRIDE",
-    "MKNOD",
-    "NET_ADMIN",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_RAW",
-    "PERFMON",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYSLOG",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_CHROOT",
-    "SYS_MODULE",
-    "SYS_NICE",
-    "SYS_PACCT",
-    "SYS_PTRACE",
-    "SYS_RAWIO",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "WAKE_ALARM",
-];
-
-/// Net, IPC and UTS are the pause's; PID too if the pod shares it, or that of a target; mount and cgroup are the container's own. hostNetwork leaves net
-/// and UTS the host's (§18).
-fn namespaces(pod: &PodSpec, pause: Option<u32>, target: Option<u32>) -> Result<Vec<oci_spec::runtime::LinuxNamespace>> {
+/// Net, IPC and UTS are the pause's; PID too if the pod shares it, or that of a target; mount and cgroup are the container's own. hostNetwork
+/// leaves net and UTS the host's (§18), hostPID and hostIPC those; a privileged container sees the host's cgroups.
+fn namespaces(pod: &PodSpec, privileged: bool, pause: Option<u32>, target: Option<u32>) -> Result<Vec<oci_spec::runtime::LinuxNamespace>> {
     let pause = pause.map_or("<pause>".to_owned(), |pid| pid.to_string());
-    let host_network = pod.host_network == Some(true);
     let of_pause = |typ: LinuxNamespaceType, file: &str| LinuxNamespaceBuilder::default().typ(typ).path(format!("/proc/{pause}/ns/{file}")).build();
     let own = |typ: LinuxNamespaceType| LinuxNamespaceBuilder::default().typ(typ).build();
-    let mut list = vec![own(LinuxNamespaceType::Mount), own(LinuxNamespaceType::Cgroup), of_pause(LinuxNamespaceType::Ipc, "ipc")];
-    if !host_network {
+    let mut list = vec![own(LinuxNamespaceType::Mount)];
+    if !privileged {
+        list.push(own(LinuxNamespaceType::Cgroup));
+    }
+    if pod.host_ipc != Some(true) {
+        list.push(of_pause(LinuxNamespaceType::Ipc, "ipc"));
+    }
+    if pod.host_network != Some(true) {
         list.extend([of_pause(LinuxNamespaceType::Network, "net"), of_pause(LinuxNamespaceType::Uts, "uts")]);
     }
-    list.push(match target {
-        Some(pid) => LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Pid).path(format!("/proc/{pid}/ns/pid")).build(),
-        None if pod.share_process_namespace == Some(true) => of_pause(LinuxNamespaceType::Pid, "pid"),
-        None => own(LinuxNamespaceType::Pid),
-    });
+    match target {
+        Some(pid) => list.push(LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Pid).path(format!("/proc/{pid}/ns/pid")).build()),
+        None if pod.host_pid == Some(true) => {}
+        None if pod.share_process_namespace == Some(true) => list.push(of_pause(LinuxNamespaceType::Pid, "pid")),
+        None => list.push(own(LinuxNamespaceType::Pid)),
+    }
     list.into_iter().collect::<std::result::Result<Vec<_>, _>>().map_err(broken)
 }
 
+/// As runc: what is mounted over /proc could pass for the kernel's word, to the container's programs and to whoever joins it
+/// (CVE-2019-16884). A few files that only tell numbers may be replaced (lxcfs does).
+fn is_in_proc(destination: &Path) -> bool {
+    const REPLACEABLE: [&str; 11] =
+        ["cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo", "net/dev", "sys/kernel/ns_last_pid", "sys/crypto/fips_enabled"];
+    destination.strip_prefix("/proc").is_ok_and(|within| !REPLACEABLE.iter().any(|name| within == Path::new(name)))
+}
+
 /// The mounts that every container gets, less those whose place is taken, then the given ones: parents before children.
-fn mounts(given: &[Mount]) -> Result<Vec<OciMount>> {
+fn mounts(given: &[Mount], privileged: bool) -> Result<Vec<OciMount>> {
+    let system = if privileged { "rw" } else { "ro" };
     let taken = |destination: &str| given.iter().any(|mount| mount.destination == Path::new(destination));
     let default = |destination: &str, kind: &str, options: &[&str]| {
         MountBuilder::default().destination(destination).typ(kind).source(kind).options(options.iter().map(|o| (*o).to_owned()).collect::<Vec<_>>()).build()
@@ -296,17 +299,26 @@ fn mounts(given: &[Mount]) -> Result<Vec<OciMount>> {
         ("/dev", "tmpfs", &["nosuid", "noexec", "mode=755", "size=65536k"]),
         ("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
         ("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-        ("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-        ("/sys/fs/cgroup", "cgroup2", &["nosuid", "noexec", "nodev", "ro"]),
+        ("/sys", "sysfs", &["nosuid", "noexec", "nodev", system]),
+        ("/sys/fs/cgroup", "cgroup2", &["nosuid", "noexec", "nodev", system]),
     ] {
         if !taken(destination) {
             list.push(default(destination, kind, options).map_err(broken)?);
         }
     }
+    if let Some(mount) = given.iter().find(|mount| is_in_proc(&mount.destination)) {
+        let said = format!("{:?} cannot be mounted at {:?}, because it is inside /proc", mount.source, mount.destination);
+        return Err(Error::said(said).reason("RunContainerError"));
+    }
     let mut given: Vec<_> = given.iter().collect();
     given.sort_by_key(|mount| mount.destination.components().count());
     for mount in given {
-        let mut options = vec!["rbind".to_owned(), if mount.read_only { "ro" } else { "rw" }.to_owned(), "rprivate".to_owned()];
+        let access = match (mount.read_only, mount.recursive_read_only) {
+            (false, _) => "rw",
+            (true, false) => "ro",
+            (true, true) => "rro",
+        };
+        let mut options = vec!["rbind".to_owned(), access.to_owned(), mount.propagation.to_string()];
         options.extend(mount.sub_path.iter().map(|sub| format!("{SUB_DIRECTORY}{sub}")));
         list.push(MountBuilder::default().destination(&mount.destination).typ("bind").source(&mount.source).options(options).build().map_err(broken)?);
     }

@@ -8,14 +8,16 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
+use rustix::fs::{FileType, OFlags};
 
 use super::plan::Layers;
+use super::seccomp::Filter;
 use crate::error::{Error, Result};
 use crate::sys::file::{self, Within};
-use crate::sys::mount::{self, Limits};
+use crate::sys::mount::{self, Limits, Propagation};
 use crate::sys::process::{self, Namespaces, Program};
-use crate::sys::{socket, tty, user};
+use crate::sys::{seccomp, socket, tree, tty, user};
 use crate::volume;
 
 /// The calls that a step may fail in, by number in the message of eight bytes. The first stands for "none: a rule was broken".
@@ -33,6 +35,8 @@ pub const CALLS: &[&str] = &[
     "symlinkat",
     "fchmod",
     "fchown",
+    "fchmodat",
+    "fchownat",
     "fstat",
     "fstatat",
     "mount",
@@ -64,6 +68,7 @@ pub const CALLS: &[&str] = &[
     "execve",
     "execveat",
     "read",
+    "seccomp",
 ];
 
 /// What a child does before it becomes the program.
@@ -77,13 +82,26 @@ pub enum Step {
     IgnoreChildren,
     /// The namespaces that the pause (or, for exec, the container) holds.
     Join(Namespaces),
-    /// Into the v1 cgroups that hold its limits, where cgroup2 has no controllers.
-    EnterLimits,
+    /// Into the v1 cgroups that hold its limits, where cgroup2 has no controllers; then all paths of cgroups are cut off there, if it has
+    /// a view of its own.
+    EnterLimits {
+        own_view: bool,
+    },
     OomScore(i32),
     /// The name that the pod's UTS namespace shows (pause).
     HostName(String),
     /// What containerd gives each new network namespace: ports below 1024 and ping for everybody in it (pause).
     OpenNetwork,
+    /// A kernel setting of the pod's network or IPC namespace (pause).
+    Sysctl {
+        name: String,
+        value: String,
+    },
+    /// A volume in which the host is to see what the container mounts, taken while we still have the host's mounts in common.
+    Share {
+        source: PathBuf,
+        sub_path: Option<String>,
+    },
     /// A copy of the host's mounts that the host no longer sees.
     LeaveHostMounts,
     /// The image's layers and a fresh upper directory become the root file system.
@@ -104,12 +122,15 @@ pub enum Step {
     },
     /// The usual device nodes and links of /dev.
     Devices,
+    /// The nodes of the machine's own /dev (privileged).
+    HostDevices(Vec<LinuxDevice>),
     /// A directory or file of the host, or a part of a volume.
     Bind {
         source: PathBuf,
         sub_path: Option<String>,
         at: PathBuf,
-        read_only: bool,
+        access: Access,
+        propagation: Propagation,
     },
     /// A path of /proc or /sys that tells of the machine is covered.
     Mask(PathBuf),
@@ -136,6 +157,8 @@ pub enum Step {
     },
     Capabilities(Vec<String>),
     NoNewPrivileges,
+    /// From here on only the system calls of a seccomp profile.
+    Filter(Filter),
     /// Nothing of a pod outlives its supervisor.
     DieWithSupervisor,
     /// From here on no path, of /proc or otherwise, leads to a file of ours. Before anything that the container controls is resolved.
@@ -149,6 +172,25 @@ pub enum Step {
     Execute(Program),
     /// The pause program, from memory.
     ExecutePause,
+}
+
+/// Who may write beneath a bind mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    ReadWrite,
+    ReadOnly,
+    /// Also to what is mounted beneath it.
+    AllReadOnly,
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Access::ReadWrite => "rw",
+            Access::ReadOnly => "ro",
+            Access::AllReadOnly => "rro",
+        })
+    }
 }
 
 /// What the child has in its hands: descriptors that the parent opened for it.
@@ -176,11 +218,13 @@ pub struct Walk<'a> {
     /// The pipe to the parent.
     report: BorrowedFd<'a>,
     root: Option<OwnedFd>,
+    /// What [`Step::Share`] has taken, in the order in which it is mounted.
+    shared: std::collections::VecDeque<OwnedFd>,
 }
 
 impl<'a> Walk<'a> {
     pub fn new(hands: &'a Hands<'a>, report: BorrowedFd<'a>) -> Walk<'a> {
-        Walk { hands, report, root: None }
+        Walk { hands, report, root: None, shared: Default::default() }
     }
 
     fn root(&self) -> Result<BorrowedFd<'_>> {
@@ -200,16 +244,28 @@ impl Step {
             Step::NewSession => process::new_session(),
             Step::IgnoreChildren => process::ignore_children(),
             Step::Join(namespaces) => process::join_namespaces(Walk::hand(walk.hands.holder, "namespaces")?, *namespaces),
-            Step::EnterLimits => enter_limits(walk.hands.limits),
+            Step::EnterLimits { own_view } => enter_limits(walk.hands.limits, *own_view),
             Step::OomScore(score) => set_oom_score(*score),
             Step::HostName(name) => user::set_host_name(name),
             Step::OpenNetwork => open_network(),
+            Step::Sysctl { name, value } => write_sysctl(name, value),
+            Step::Share { source, sub_path } => {
+                walk.shared.push_back(mount::copy_tree(open_source(source, sub_path.as_deref())?, true)?);
+                Ok(())
+            }
             Step::LeaveHostMounts => mount::leave_host_propagation(),
             Step::Root { layers, at } => walk.take_root(at, || mount::overlay(&layers.dir, &layers.names, Some((&layers.upper, &layers.work)), at)),
             Step::EmptyRoot { at } => walk.take_root(at, || mount::tmpfs(at, "tmpfs", Some(4096), 0o755)),
             Step::Mount { kind, options, limits, at } => mount_filesystem(walk.root()?, kind, options, *limits, at),
             Step::Devices => make_devices(walk.root()?),
-            Step::Bind { source, sub_path, at, read_only } => bind(walk.root()?, source, sub_path.as_deref(), at, *read_only),
+            Step::HostDevices(devices) => make_host_devices(walk.root()?, devices),
+            Step::Bind { source, sub_path, at, access, propagation } => {
+                let tree = match propagation {
+                    Propagation::Shared => walk.shared.pop_front().ok_or_else(|| Error::said("the volume was not shared before"))?,
+                    _ => mount::copy_tree(open_source(source, sub_path.as_deref())?, true)?,
+                };
+                bind(walk.root()?, tree, at, *access, *propagation)
+            }
             Step::Mask(path) => mask(walk.root()?, path),
             Step::ReadOnly(path) => make_read_only(walk.root()?, path),
             Step::MakeDirectory(path) => file::make_dirs_within(walk.root()?, path, Within::Root, 0o755).map(drop),
@@ -225,6 +281,7 @@ impl Step {
             }
             Step::Capabilities(held) => user::set_capabilities(held),
             Step::NoNewPrivileges => user::no_new_privileges(),
+            Step::Filter(filter) => seccomp::install(&filter.instructions, filter.flags),
             Step::DieWithSupervisor => process::die_with_parent(),
             Step::CloseDescriptors { first } => {
                 let keep: Vec<_> = walk.hands.program.into_iter().chain([walk.report]).collect();
@@ -241,7 +298,7 @@ impl Step {
     pub fn reason(&self) -> &'static str {
         match self {
             // The kubelet prepares sub paths itself, before it asks the runtime for anything.
-            Step::Bind { sub_path: Some(_), .. } => "CreateContainerConfigError",
+            Step::Bind { sub_path: Some(_), .. } | Step::Share { sub_path: Some(_), .. } => "CreateContainerConfigError",
             _ => "RunContainerError",
         }
     }
@@ -252,13 +309,16 @@ impl Step {
             Step::NewSession => "setsid",
             Step::IgnoreChildren => "sigaction",
             Step::Join(_) => "setns",
-            Step::EnterLimits => "write, unshare",
-            Step::OomScore(_) | Step::OpenNetwork => "write",
+            Step::EnterLimits { own_view: true } => "write, unshare",
+            Step::EnterLimits { own_view: false } | Step::OomScore(_) | Step::OpenNetwork | Step::Sysctl { .. } => "write",
+            Step::Share { .. } => "openat2, open_tree",
+            Step::HostDevices(_) => "mknodat, fchownat, fchmodat",
+            Step::Filter(_) => "seccomp",
             Step::HostName(_) => "sethostname",
             Step::LeaveHostMounts | Step::Root { .. } => "mount",
             Step::EmptyRoot { .. } | Step::Mount { .. } => "fsopen, fsmount, move_mount",
             Step::Devices => "mknodat, symlinkat",
-            Step::Bind { .. } => "openat2, open_tree, move_mount",
+            Step::Bind { .. } => "openat2, open_tree, mount_setattr, move_mount",
             Step::Mask(_) => "open_tree, move_mount",
             Step::ReadOnly(_) => "open_tree, mount_setattr, move_mount",
             Step::MakeDirectory(_) => "openat2, mkdirat",
@@ -286,10 +346,15 @@ impl fmt::Display for Step {
             Step::NewSession => f.write_str("starting a session of its own"),
             Step::IgnoreChildren => f.write_str("leaving its orphans to the kernel"),
             Step::Join(namespaces) => write!(f, "joining the namespaces {namespaces}"),
-            Step::EnterLimits => f.write_str("entering the v1 cgroups of its limits"),
+            Step::EnterLimits { .. } => f.write_str("entering the v1 cgroups of its limits"),
             Step::OomScore(score) => write!(f, "setting oom_score_adj to {score}"),
             Step::HostName(name) => write!(f, "setting the host name {name}"),
             Step::OpenNetwork => f.write_str("letting every user bind low ports and ping"),
+            Step::Sysctl { name, value } => write!(f, "setting {name} to {value}"),
+            Step::Share { source, sub_path } => {
+                write!(f, "sharing the mounts beneath {}", source.display())?;
+                sub_path.iter().try_for_each(|path| write!(f, " (only {path} in it)"))
+            }
             Step::LeaveHostMounts => f.write_str("leaving the host's mount propagation"),
             Step::Root { layers, at } => write!(f, "stacking {} layers as root at {}", layers.names.len(), at.display()),
             Step::EmptyRoot { at } => write!(f, "making an empty root at {}", at.display()),
@@ -299,12 +364,17 @@ impl fmt::Display for Step {
                 f.write_str(")")
             }
             Step::Devices => f.write_str("making the device nodes of /dev"),
-            Step::Bind { source, sub_path, at, read_only } => {
+            Step::HostDevices(devices) => write!(f, "making the machine's {} device nodes", devices.len()),
+            Step::Bind { source, sub_path, at, access, propagation } => {
                 write!(f, "mounting {}", source.display())?;
                 if let Some(path) = sub_path {
                     write!(f, " (only {path} in it)")?;
                 }
-                write!(f, " at {} ({})", at.display(), if *read_only { "ro" } else { "rw" })
+                write!(f, " at {} ({access}", at.display())?;
+                if *propagation != Propagation::Private {
+                    write!(f, ",{propagation}")?;
+                }
+                f.write_str(")")
             }
             Step::Mask(path) => write!(f, "hiding {}", path.display()),
             Step::ReadOnly(path) => write!(f, "making {} read-only", path.display()),
@@ -318,6 +388,7 @@ impl fmt::Display for Step {
             Step::User { uid, gid, groups, .. } => write!(f, "becoming user {uid}, group {gid}, groups {groups:?}"),
             Step::Capabilities(held) => write!(f, "holding the capabilities {}", capability_words(held)),
             Step::NoNewPrivileges => f.write_str("giving up new privileges"),
+            Step::Filter(filter) => write!(f, "filtering system calls (seccomp, {} instructions)", filter.instructions.len()),
             Step::DieWithSupervisor => f.write_str("tying its life to the supervisor"),
             Step::CloseDescriptors { first } => write!(f, "closing all descriptors from {first} on"),
             Step::OwnStreams { uid } => write!(f, "giving the streams to user {uid}"),
@@ -351,9 +422,9 @@ impl Walk<'_> {
 
 /// "0" is the writer itself. The cgroup namespace that clone3 made has its root in cgroup2 already; a new one is needed so that
 /// the v1 paths are cut as well.
-fn enter_limits(limits: &[OwnedFd]) -> Result<()> {
+fn enter_limits(limits: &[OwnedFd], own_view: bool) -> Result<()> {
     limits.iter().try_for_each(|procs| tty::write_all(procs, b"0"))?;
-    process::unshare(Namespaces::CGROUP)
+    if own_view { process::unshare(Namespaces::CGROUP) } else { Ok(()) }
 }
 
 /// Lowering it needs CAP_SYS_RESOURCE, which root in a privileged container may lack: then the score stays what it is.
@@ -374,6 +445,24 @@ fn open_network() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A setting of the namespaces that we are in, by its normalized name (dots between parts; a dot within a part is a slash).
+fn write_sysctl(name: &str, value: &str) -> Result<()> {
+    let path: String = name
+        .chars()
+        .map(|c| {
+            if c == '.' {
+                '/'
+            } else if c == '/' {
+                '.'
+            } else {
+                c
+            }
+        })
+        .collect();
+    let path = Path::new("/proc/sys").join(path);
+    std::fs::write(&path, value).map_err(|error| Error::io("write", path.display(), &error))
 }
 
 /// /proc and /sys must be ordinary directories of the image: a link there would move what the masks are for.
@@ -403,16 +492,36 @@ fn make_devices(root: BorrowedFd<'_>) -> Result<()> {
     Ok(())
 }
 
-fn bind(root: BorrowedFd<'_>, source: &Path, sub_path: Option<&str>, at: &Path, read_only: bool) -> Result<()> {
-    let source = match sub_path {
-        Some(path) => volume::open_sub_path(file::open(source, OFlags::PATH | OFlags::DIRECTORY)?.as_fd(), path)?,
-        None => file::open(source, OFlags::PATH)?,
-    };
-    let is_file = !file::is_directory(&source)?;
-    let tree = mount::copy_tree(&source, true)?;
-    mount::make_private(&tree)?;
-    if read_only {
-        mount::limit(&tree, Limits::READ_ONLY, false)?;
+/// As runc: the same names, numbers, modes and owners. What is there already stays.
+fn make_host_devices(root: BorrowedFd<'_>, devices: &[LinuxDevice]) -> Result<()> {
+    for device in devices {
+        let (Some(parent), Some(name)) = (device.path().parent(), device.path().file_name()) else { continue };
+        let dir = file::make_dirs_within(root, parent, Within::RootWithoutLinks, 0o755)?;
+        let kind = if device.typ() == LinuxDeviceType::B { FileType::BlockDevice } else { FileType::CharacterDevice };
+        match tree::make_node(&dir, name, kind, (device.major() as u32, device.minor() as u32)) {
+            Err(error) if error.is(libc::EEXIST) => continue,
+            made => made?,
+        }
+        tree::set_owner(&dir, name, device.uid().unwrap_or(0), device.gid().unwrap_or(0))?;
+        tree::set_mode(&dir, name, device.file_mode().unwrap_or(0o600))?;
+    }
+    Ok(())
+}
+
+fn open_source(source: &Path, sub_path: Option<&str>) -> Result<OwnedFd> {
+    match sub_path {
+        Some(path) => volume::open_sub_path(file::open(source, OFlags::PATH | OFlags::DIRECTORY)?.as_fd(), path),
+        None => file::open(source, OFlags::PATH),
+    }
+}
+
+fn bind(root: BorrowedFd<'_>, tree: OwnedFd, at: &Path, access: Access, propagation: Propagation) -> Result<()> {
+    let is_file = !file::is_directory(&tree)?;
+    if propagation != Propagation::Shared {
+        mount::set_propagation(&tree, propagation)?;
+    }
+    if access != Access::ReadWrite {
+        mount::limit(&tree, Limits::READ_ONLY, access == Access::AllReadOnly)?;
     }
     mount::attach(tree, file::make_mountpoint(root, at, is_file)?)
 }
@@ -468,8 +577,9 @@ fn open_terminal(parent: BorrowedFd<'_>, size: Option<tty::Size>, console: bool)
     socket::send(parent, b"terminal", &[ours.as_fd()])?;
     tty::take_as_controlling(&theirs)?;
     if console {
-        let root = file::open_dir("/")?;
-        let target = file::make_mountpoint(&root, "/dev/console", true)?;
+        // Within /dev, whatever the image or a volume in its place has put there: the terminal must not cover a file of /proc (CVE-2025-52565).
+        let dev = file::open_within(file::open_dir("/")?, "dev", Within::RootWithoutLinks, OFlags::PATH | OFlags::DIRECTORY, 0)?;
+        let target = file::make_mountpoint(&dev, "console", true)?;
         mount::attach(mount::copy_tree(&theirs, false)?, target)?;
     }
     (0..3).try_for_each(|number| process::place_descriptor(&theirs, number))

@@ -73,6 +73,7 @@ impl Row {
 }
 
 const YET: &str = "not supported yet";
+const NO_SELINUX: &str = "minipod gives no SELinux labels";
 const SERVER: &str = "filled by the server";
 const ONE_NODE: &str = "there is one node, and every pod runs on it";
 const NO_SCHEDULER: &str = "there is no scheduler";
@@ -111,14 +112,13 @@ pub const TABLE: &[Row] = &[
     done("metadata.annotations", "*"),
 
     done("spec", "containers initContainers volumes restartPolicy terminationGracePeriodSeconds activeDeadlineSeconds hostNetwork \
-                  shareProcessNamespace hostname subdomain setHostnameAsFQDN hostAliases dnsPolicy dnsConfig securityContext os"),
+                  hostPID hostIPC shareProcessNamespace hostname subdomain setHostnameAsFQDN hostAliases dnsPolicy dnsConfig securityContext os"),
     no_effect("spec", "affinity nodeSelector nodeName tolerations topologySpreadConstraints overhead", ONE_NODE),
     no_effect("spec", "schedulerName priority priorityClassName preemptionPolicy", NO_SCHEDULER).but(&["\"default-scheduler\"", "0"]),
     no_effect("spec", "serviceAccount serviceAccountName automountServiceAccountToken", NO_API).but(&["\"default\"", "false"]),
     no_effect("spec", "enableServiceLinks", "there are no services").but(&["true", "false"]),
     no_effect("spec", "imagePullSecrets", "images are local, or pulled with the credentials of this machine"),
     no_effect("spec", "runtimeClassName", "minipod is the only runtime"),
-    refused("spec", "hostPID hostIPC", YET).but(&["false"]),
     refused("spec", "hostUsers", "a user namespace is not supported yet").but(&["true"]),
     refused("spec", "ephemeralContainers", "cannot be set on create"),
     refused("spec", "hostnameOverride resources", YET),
@@ -132,16 +132,13 @@ pub const TABLE: &[Row] = &[
     done("spec.dnsConfig.options[]", "name value"),
 
     done(POD_SECURITY, "runAsUser runAsGroup supplementalGroups seccompProfile appArmorProfile"),
-    refused(POD_SECURITY, "runAsNonRoot", YET).but(&["false"]),
-    refused(POD_SECURITY, "fsGroup sysctls seLinuxOptions", YET),
-    refused(POD_SECURITY, "supplementalGroupsPolicy", YET).but(&["\"Merge\""]),
-    no_effect(POD_SECURITY, "fsGroupChangePolicy", "there is no fsGroup"),
+    done(POD_SECURITY, "runAsNonRoot supplementalGroupsPolicy fsGroup fsGroupChangePolicy sysctls"),
+    refused(POD_SECURITY, "seLinuxOptions", NO_SELINUX),
     no_effect(POD_SECURITY, "seLinuxChangePolicy", "there are no SELinux options"),
     refused(POD_SECURITY, "windowsOptions", "only linux runs here"),
-    refused("spec.securityContext.seccompProfile", "type", YET).but(&["\"Unconfined\""]),
-    refused("spec.securityContext.seccompProfile", "localhostProfile", YET),
-    refused("spec.securityContext.appArmorProfile", "type", YET).but(&["\"Unconfined\""]),
-    refused("spec.securityContext.appArmorProfile", "localhostProfile", YET),
+    done("spec.securityContext.sysctls[]", "name value"),
+    done("spec.securityContext.seccompProfile", "type localhostProfile"),
+    done("spec.securityContext.appArmorProfile", "type localhostProfile"),
 
     done(CONTAINER, "name image imagePullPolicy command args workingDir ports env volumeMounts resources restartPolicy restartPolicyRules \
                      terminationMessagePath terminationMessagePolicy stdin stdinOnce tty securityContext lifecycle livenessProbe readinessProbe \
@@ -188,8 +185,7 @@ pub const TABLE: &[Row] = &[
     refused("spec.containers[].env[]", "valueFrom", YET),
     done("spec.containers[].volumeMounts[]", "name mountPath readOnly subPath"),
     refused("spec.containers[].volumeMounts[]", "subPathExpr", YET),
-    refused("spec.containers[].volumeMounts[]", "mountPropagation", YET).but(&["\"None\""]),
-    refused("spec.containers[].volumeMounts[]", "recursiveReadOnly", YET).but(&["\"Disabled\""]),
+    done("spec.containers[].volumeMounts[]", "mountPropagation recursiveReadOnly"),
     done("spec.containers[].resources", "limits requests"),
     refused("spec.containers[].resources", "claims", "there is no driver for it"),
     done("spec.containers[].resources.limits", "cpu memory"),
@@ -198,16 +194,14 @@ pub const TABLE: &[Row] = &[
     refused("spec.containers[].resources.requests", "*", "only cpu and memory are supported yet"),
     done("spec.containers[].restartPolicyRules[]", "action exitCodes"),
     done("spec.containers[].restartPolicyRules[].exitCodes", "operator values"),
-    done(SECURITY, "runAsUser runAsGroup capabilities readOnlyRootFilesystem allowPrivilegeEscalation seccompProfile appArmorProfile"),
-    refused(SECURITY, "privileged runAsNonRoot", YET).but(&["false"]),
+    done(SECURITY, "runAsUser runAsGroup capabilities readOnlyRootFilesystem allowPrivilegeEscalation seccompProfile appArmorProfile \
+                     privileged runAsNonRoot"),
     refused(SECURITY, "procMount", YET).but(&["\"Default\""]),
-    refused(SECURITY, "seLinuxOptions", YET),
+    refused(SECURITY, "seLinuxOptions", NO_SELINUX),
     refused(SECURITY, "windowsOptions", "only linux runs here"),
     done("spec.containers[].securityContext.capabilities", "add drop"),
-    refused("spec.containers[].securityContext.seccompProfile", "type", YET).but(&["\"Unconfined\""]),
-    refused("spec.containers[].securityContext.seccompProfile", "localhostProfile", YET),
-    refused("spec.containers[].securityContext.appArmorProfile", "type", YET).but(&["\"Unconfined\""]),
-    refused("spec.containers[].securityContext.appArmorProfile", "localhostProfile", YET),
+    done("spec.containers[].securityContext.seccompProfile", "type localhostProfile"),
+    done("spec.containers[].securityContext.appArmorProfile", "type localhostProfile"),
 
     done("spec.volumes[]", "name emptyDir hostPath"),
     done("spec.volumes[].emptyDir", "sizeLimit"),

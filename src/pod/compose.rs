@@ -2,17 +2,24 @@
 //!
 //! The same for a start and for `minipod explain`, so that what is explained is what is done.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
-use oci_spec::runtime::Spec;
+use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType, Spec};
+use rustix::fs::OFlags;
 
 use super::ground::{self, pod_spec};
+use super::{propagation, user};
 use crate::cgroup;
 use crate::container::plan::{self, Layers, Plan};
+use crate::container::seccomp::{self, Profile};
 use crate::container::spec::{self, Mount, Surroundings};
-use crate::error::Result;
-use crate::image::{Image, User};
+use crate::error::{Error, Result};
+use crate::image::Image;
+use crate::sys::devices;
+use crate::sys::file::{self, Within};
+use crate::sys::user::{held_capabilities, kernel_version};
 
 /// What a container writes to its root, in the directory of its start.
 pub const UPPER: &str = "upper";
@@ -42,15 +49,18 @@ pub struct Whole<'a> {
     /// It has limits in v1 hierarchies.
     pub limited: bool,
     pub node_memory: u64,
+    /// Where the profiles of seccompProfile type Localhost are.
+    pub seccomp: &'a Path,
 }
 
 impl Whole<'_> {
     /// The OCI runtime spec, and the plan that it compiles to.
     pub fn compose(&self) -> Result<(Spec, Plan)> {
         let pod_spec = pod_spec(self.pod);
+        let seccomp = self.seccomp_profile()?;
         let around = Surroundings {
             image: self.image,
-            user: &user_of(pod_spec, self.container, self.image)?,
+            user: &user::of(self.pod, self.container, self.image)?,
             root: self.scene.join(ground::ROOT),
             hostname: self.hostname,
             mounts: self.mounts()?,
@@ -58,6 +68,10 @@ impl Whole<'_> {
             target: self.target,
             cgroup: self.cgroup.to_owned(),
             oom_score_adj: Some(cgroup::limits::oom_score_adj(pod_spec, self.container, self.node_memory)),
+            seccomp: seccomp.as_deref(),
+            kernel: kernel_version(),
+            capabilities: held_capabilities()?,
+            devices: if spec::is_privileged(self.container) { host_devices()? } else { Vec::new() },
         };
         let spec = spec::compile(self.pod, self.container, &around)?;
         let names = std::iter::once(self.mount_points.to_owned()).chain(self.image.layers.iter().cloned()).collect();
@@ -68,16 +82,8 @@ impl Whole<'_> {
 
     /// The pod's own files, shared memory and volumes. A volume at the place of one of the pod's files is what the container sees.
     fn mounts(&self) -> Result<Vec<Mount>> {
-        let wishes = self.container.volume_mounts.iter().flatten().map(|wish| {
-            Ok(Mount {
-                source: (self.volumes)(&wish.name).map_err(|e| e.reason("CreateContainerConfigError"))?,
-                sub_path: wish.sub_path.clone().filter(|path| !path.is_empty()),
-                destination: Path::new("/").join(&wish.mount_path),
-                read_only: wish.read_only == Some(true),
-            })
-        });
-        let mut mounts = wishes.collect::<Result<Vec<_>>>()?;
-        let own = |source: PathBuf, destination: &str| Mount { source, sub_path: None, destination: destination.into(), read_only: false };
+        let mut mounts = self.container.volume_mounts.iter().flatten().map(|wish| self.volume_mount(wish)).collect::<Result<Vec<_>>>()?;
+        let own = |source: PathBuf, destination: &str| Mount { source, destination: destination.into(), ..Default::default() };
         // As containerd does with its own; /etc/hosts is the kubelet's, and stays writable (§18).
         let sealed = self.container.security_context.as_ref().is_some_and(|context| context.read_only_root_filesystem == Some(true));
         let runtimes = |source, destination| Mount { read_only: sealed, ..own(source, destination) };
@@ -86,7 +92,7 @@ impl Whole<'_> {
             own(self.scene.join(ground::HOSTS), "/etc/hosts"),
             runtimes(self.scene.join(ground::HOSTNAME), "/etc/hostname"),
             runtimes(self.scene.join(ground::RESOLV_CONF), "/etc/resolv.conf"),
-            own(self.scene.join(ground::SHM), "/dev/shm"),
+            own(if pod_spec(self.pod).host_ipc == Some(true) { "/dev/shm".into() } else { self.scene.join(ground::SHM) }, "/dev/shm"),
             own(self.attempt.join(MESSAGE), message_path),
         ] {
             if !mounts.iter().any(|taken| taken.destination == mount.destination) {
@@ -95,22 +101,64 @@ impl Whole<'_> {
         }
         Ok(mounts)
     }
-}
 
-/// §21: runAsUser and runAsGroup over the image's USER, container over pod; groups of the image's /etc/group, then supplementalGroups.
-fn user_of(pod: &PodSpec, container: &Container, image: &Image) -> Result<User> {
-    let (of_pod, of_container) = (pod.security_context.clone().unwrap_or_default(), container.security_context.clone().unwrap_or_default());
-    let group = of_container.run_as_group.or(of_pod.run_as_group).map(|gid| gid as u32);
-    let mut user = match of_container.run_as_user.or(of_pod.run_as_user) {
-        Some(uid) => image.user_by_id(uid as u32, group),
-        None => image.user(&image.user).map_err(|e| e.reason("CreateContainerError"))?,
-    };
-    user.gid = group.unwrap_or(user.gid);
-    for gid in of_pod.supplemental_groups.iter().flatten() {
-        let gid = *gid as u32;
-        if !user.groups.contains(&gid) {
-            user.groups.push(gid);
+    /// §20: one volumeMount. Kernels that mount recursively read-only are all that minipod runs on (5.12), so IfPossible is Enabled.
+    fn volume_mount(&self, wish: &VolumeMount) -> Result<Mount> {
+        let source = (self.volumes)(&wish.name).map_err(|e| e.reason("CreateContainerConfigError"))?;
+        let propagation = propagation::of(wish);
+        propagation::check(pod_spec(self.pod), wish, &source)?;
+        Ok(Mount {
+            source: propagation::shared_source(pod_spec(self.pod), &wish.name, self.scene).unwrap_or(source),
+            sub_path: wish.sub_path.clone().filter(|path| !path.is_empty()),
+            destination: Path::new("/").join(&wish.mount_path),
+            read_only: wish.read_only == Some(true),
+            recursive_read_only: matches!(wish.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible")),
+            propagation,
+        })
+    }
+
+    /// §21: the container's seccompProfile over the pod's; none for a privileged container.
+    fn seccomp_profile(&self) -> Result<Option<Cow<'static, Profile>>> {
+        let of_container = self.container.security_context.as_ref().and_then(|context| context.seccomp_profile.as_ref());
+        let of_pod = pod_spec(self.pod).security_context.as_ref().and_then(|context| context.seccomp_profile.as_ref());
+        match of_container.or(of_pod).filter(|_| !spec::is_privileged(self.container)) {
+            Some(profile) if profile.type_ == "RuntimeDefault" => Ok(Some(Cow::Borrowed(seccomp::runtime_default()))),
+            Some(profile) if profile.type_ == "Localhost" => {
+                let name = profile.localhost_profile.as_deref().unwrap_or_default();
+                local_profile(self.seccomp, name).map(|profile| Some(Cow::Owned(profile))).map_err(|e| e.reason("CreateContainerError"))
+            }
+            _ => Ok(None),
         }
     }
-    Ok(user)
+}
+
+/// Reads a profile of the user, in containerd's words where it cannot. The name was written by somebody else and stays beneath `dir`.
+fn local_profile(dir: &Path, name: &str) -> Result<Profile> {
+    let path = dir.join(name);
+    let opened = file::open_dir(dir).and_then(|dir| file::open_within(dir, name, Within::Beneath, OFlags::RDONLY, 0));
+    let text = opened.and_then(|open| file::read_limited(open, &path, LARGEST_PROFILE));
+    let text = text.map_err(|error| match error.is(libc::ENOENT) {
+        true => Error::said(format!("cannot load seccomp profile {path:?}: open {}: no such file or directory", path.display())),
+        false => error.doing(format_args!("cannot load seccomp profile {path:?}")),
+    })?;
+    Profile::parse(&text).map_err(|error| Error::said(format!("decoding seccomp profile failed {path:?}: {error}")))
+}
+
+/// Bytes; the largest in use have some 20 KiB.
+const LARGEST_PROFILE: u64 = 1 << 20;
+
+fn host_devices() -> Result<Vec<LinuxDevice>> {
+    let device = |device: devices::Device| {
+        LinuxDeviceBuilder::default()
+            .path(device.path)
+            .typ(if device.is_block { LinuxDeviceType::B } else { LinuxDeviceType::C })
+            .major(device.number.0)
+            .minor(device.number.1)
+            .file_mode(device.mode)
+            .uid(device.owner.0)
+            .gid(device.owner.1)
+            .build()
+            .map_err(|error| Error::said(format!("the OCI runtime spec cannot be made: {error}")))
+    };
+    devices::of_host()?.into_iter().map(device).collect()
 }

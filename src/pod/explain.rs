@@ -41,12 +41,12 @@ pub fn explain(places: &Places, pod: &Pod, only: Option<&str>) -> Result<Vec<Exp
         all.push(Explained { name: "pause".into(), image: None, cgroup: base.join("pause"), plan, spec: None });
     }
     for container in all_containers(pod_spec(pod)).filter(|container| only.is_none_or(|name| name == container.name)) {
-        all.push(explain_container(&store, pod, container, &dir, &base, &hostname).map_err(|e| e.container(&container.name))?);
+        all.push(explain_container(places, &store, pod, container, &dir, &base, &hostname).map_err(|e| e.container(&container.name))?);
     }
     Ok(all)
 }
 
-fn explain_container(store: &Store, pod: &Pod, container: &Container, dir: &PodDir, base: &Path, hostname: &str) -> Result<Explained> {
+fn explain_container(places: &Places, store: &Store, pod: &Pod, container: &Container, dir: &PodDir, base: &Path, hostname: &str) -> Result<Explained> {
     let image = find_image(store, container)?;
     let cgroup = base.join(format!("{}-0", container.name));
     let volumes = |name: &str| crate::volume::source_of(pod_spec(pod), &dir.path().join("volumes"), name);
@@ -65,6 +65,7 @@ fn explain_container(store: &Store, pod: &Pod, container: &Container, dir: &PodD
         limited: cgroup::limits::of_container(pod_spec(pod), container) != cgroup::Limits::default()
             && cgroup::Hierarchies::detect().is_ok_and(|here| !here.v1().is_empty()),
         node_memory: node_memory(),
+        seccomp: &places.seccomp(),
     };
     let (spec, plan) = whole.compose()?;
     Ok(Explained { name: container.name.clone(), image: Some(image.reference.to_string()), cgroup, plan, spec: Some(spec) })

@@ -1,6 +1,7 @@
 //! What of the machine a pod stands on, from before its first container until after its last: cgroups, volumes, shared
 //! memory, device rules. Made whole before the pod is accepted, or not at all.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,8 +9,10 @@ use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec};
 
 use super::dir::{PodDir, make_dirs};
 use super::places::Places;
-use crate::cgroup::{self, DeviceProgram, Devices, Hierarchies, Limits, PodCgroup, Unenforced};
+use super::propagation;
+use crate::cgroup::{self, Cgroup, DeviceProgram, Devices, Hierarchies, Limits, PodCgroup, Unenforced};
 use crate::container::log;
+use crate::container::spec::is_privileged;
 use crate::error::{Error, Result};
 use crate::image::Store;
 use crate::network::files::{Hostname, hostname_of};
@@ -42,7 +45,9 @@ pub struct Ground {
     pub hostname: Hostname,
     hierarchies: Hierarchies,
     pub cgroup: PodCgroup,
-    pub devices: DeviceProgram,
+    devices: DeviceProgram,
+    /// The mount namespace that we have left.
+    pub host_mounts: OwnedFd,
     pub logs: PathBuf,
     pub node_memory: u64,
 }
@@ -50,7 +55,7 @@ pub struct Ground {
 impl Ground {
     /// Finds out what this machine has, makes the pod's cgroup and its shared memory. What the manifest asks for and the
     /// machine cannot enforce is an error, unless `allow_unenforced`; then, as with requests, it comes back as a warning.
-    pub fn prepare(places: &Places, dir: &PodDir, pod: &Pod, allow_unenforced: bool) -> Result<(Ground, Vec<Unenforced>)> {
+    pub fn prepare(places: &Places, dir: &PodDir, pod: &Pod, host_mounts: OwnedFd, allow_unenforced: bool) -> Result<(Ground, Vec<Unenforced>)> {
         let spec = pod_spec(pod);
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let hierarchies = Hierarchies::detect()?;
@@ -85,6 +90,7 @@ impl Ground {
             hierarchies,
             cgroup: pod_cgroup,
             devices,
+            host_mounts,
             logs,
             node_memory: node_memory(),
         };
@@ -101,6 +107,11 @@ impl Ground {
         make_dirs(&self.scene().join(ROOT))?;
         make_dirs(&self.scene().join(SHM))?;
         mount::tmpfs(&self.scene().join(SHM), "shm", Some(SHM_BYTES), 0o1777)
+    }
+
+    /// Which devices a container may use: those of every container; a privileged one, all.
+    pub fn hold_to_devices(&self, container: &Container, cgroup: &Cgroup) -> Result<()> {
+        if is_privileged(container) { Ok(()) } else { self.devices.attach(cgroup.dir()) }
     }
 
     pub fn scene(&self) -> PathBuf {
@@ -122,6 +133,7 @@ impl Ground {
         let scene = self.scene();
         let mut errors = self.cgroup.remove(CGROUP_PATIENCE);
         errors.extend(cgroup::remove_base(&self.hierarchies, &self.places.cgroup).err());
+        errors.extend(propagation::unshare(&scene));
         errors.extend([scene.join(SHM), scene].iter().filter_map(|at| mount::unmount(at).err()));
         errors
     }

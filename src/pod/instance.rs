@@ -17,6 +17,7 @@ use crate::cgroup::{self, Cgroup, Unenforced};
 use crate::container::launch::{self, Begun, launch};
 use crate::container::log::{self, LogFile, Records, Stream};
 use crate::container::plan::{self, Plan};
+use crate::container::seccomp::Filter;
 use crate::container::step::Hands;
 use crate::error::{Error, Result};
 use crate::image::{Image, Reference, Store};
@@ -40,7 +41,7 @@ pub struct Instance {
     /// What it wrote to its root is lost with it; the next start begins with the image again. Whoever reaps it removes this, when there is time.
     pub directory: PathBuf,
     /// What a further process in it starts from; kept only where probes or hooks will ask for one.
-    process: Option<Box<Process>>,
+    process: Option<Box<Further>>,
     /// As long as it is open, nobody removes the image's layers.
     _image: OwnedFd,
     /// As long as it is open, the program's standard input has not ended. A terminal is its own input.
@@ -49,6 +50,8 @@ pub struct Instance {
     pub attached: Vec<Attached>,
 }
 
+/// What a further process takes over from the main one: all but its command, and the seccomp filter.
+type Further = (Process, Option<Filter>);
 /// What a container writes, while it does.
 type Outputs = Vec<(Stream, OwnedFd)>;
 /// The most that is read from one stream before the others get their turn.
@@ -137,9 +140,9 @@ fn launch_in(
     image: &Image,
     directory: &Path,
     own_cgroup: &Cgroup,
-) -> Result<(Launched, OwnedFd, Option<Process>)> {
+) -> Result<(Launched, OwnedFd, Option<Further>)> {
     let ground = home.ground;
-    ground.devices.attach(own_cgroup.dir())?;
+    ground.hold_to_devices(container, own_cgroup)?;
     let join_files = own_cgroup.join_files()?;
     let whole = Whole {
         pod: home.pod,
@@ -155,12 +158,13 @@ fn launch_in(
         cgroup: own_cgroup.path(),
         limited: !join_files.is_empty(),
         node_memory: ground.node_memory,
+        seccomp: &ground.places.seccomp(),
     };
     let (spec, plan) = whole.compose()?;
     let text = serde_json::to_vec(&spec).map_err(|e| Error::said(format!("the OCI runtime spec: {e}")))?;
     let kept = process::sealed_file("config.json", &text)?;
     let launched = launch_with_streams(&plan, home.sandbox, target, own_cgroup, &join_files, container)?;
-    Ok((launched, kept, spec.process().clone()))
+    Ok((launched, kept, spec.process().clone().map(|process| (process, plan.filter().cloned()))))
 }
 
 /// Makes what one start needs on disk, empty.
@@ -220,10 +224,10 @@ impl Instance {
     /// Begins a further process in the container, as `exec` does; what it says on stdout and stderr goes to `output`. Its plan comes with
     /// it: whoever wants to know why it failed needs both.
     pub fn begin(&self, command: &[String], output: BorrowedFd<'_>) -> Result<(Plan, Begun)> {
-        let mut process = self.process.as_deref().cloned().ok_or_else(|| Error::said("the container's process is not known"))?;
+        let (mut process, filter) = self.process.as_deref().cloned().ok_or_else(|| Error::said("the container's process is not known"))?;
         process.set_args(Some(command.to_vec())).set_terminal(Some(false));
         let limits = self.cgroup.join_files()?;
-        let plan = plan::compile_exec(&process, !limits.is_empty())?;
+        let plan = plan::compile_exec(&process, filter.as_ref(), !limits.is_empty())?;
         let hands = Hands { holder: Some(self.child.as_fd()), streams: [None, Some(output), Some(output)], limits: &limits, ..Default::default() };
         let begun = launch::begin(&plan, &hands, Some(self.cgroup.dir()))?;
         Ok((plan, begun))
@@ -311,8 +315,10 @@ fn last_lines(path: &Path) -> Result<String> {
     Ok(String::from_utf8_lossy(&text[start..]).into_owned())
 }
 
-/// Makes the supervisor's mount namespace: what it mounts is seen by its containers and by nobody else.
-pub fn leave_host() -> Result<()> {
+/// Makes the supervisor's mount namespace: what it mounts is seen by its containers and by nobody else. Returns the host's.
+pub fn leave_host() -> Result<OwnedFd> {
+    let host = process::own_mount_namespace()?;
     process::unshare(process::Namespaces::MOUNT)?;
-    mount::leave_host_propagation()
+    mount::leave_host_propagation()?;
+    Ok(host)
 }

@@ -18,6 +18,7 @@
 //! lock is free and the status is not final, the supervisor died; its containers are then killed by the kernel (but for programs that
 //! changed their user themselves), and the reader says so.
 
+mod admission;
 mod compose;
 pub mod control;
 pub mod dir;
@@ -28,9 +29,11 @@ mod instance;
 pub mod job;
 mod journal;
 pub mod places;
+mod propagation;
 mod sandbox;
 pub mod start;
 pub mod status;
 mod supervisor;
+mod user;
 
 pub use ground::{all_containers, find_container, of_ephemeral, pod_spec};

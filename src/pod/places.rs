@@ -31,6 +31,11 @@ impl Places {
         self.lib.join("images")
     }
 
+    /// Profiles that a manifest may name with seccompProfile type Localhost; the administrator's.
+    pub fn seccomp(&self) -> PathBuf {
+        self.lib.join("seccomp")
+    }
+
     pub fn pods(&self) -> PathBuf {
         self.lib.join("pods")
     }

@@ -15,6 +15,7 @@ use rustix::fs::OFlags;
 
 use super::ground::{CGROUP_PATIENCE, Ground, HOSTNAME, HOSTS, RESOLV_CONF, ROOT, pod_spec};
 use super::journal::{Journal, Kind};
+use super::propagation;
 use crate::cgroup::Cgroup;
 use crate::container::launch::launch;
 use crate::container::pause;
@@ -24,6 +25,7 @@ use crate::network::files::{self, Resolver};
 use crate::network::{Attachment, dns, host_resolv_conf};
 use crate::sys::file;
 use crate::sys::process::Child;
+use crate::volume;
 
 /// How long the kernel may take to end the processes of a shared PID namespace.
 const PAUSE_PATIENCE: Duration = Duration::from_secs(2);
@@ -41,6 +43,8 @@ type Warning = (&'static str, String);
 impl Sandbox {
     /// Makes the sandbox. The error's reason is the event's, FailedCreatePodSandBox.
     pub fn start(ground: &Ground, pod: &Pod, journal: &mut Journal, now: jiff::Timestamp) -> Result<Sandbox> {
+        let source = |name: &str| volume::source_of(pod_spec(pod), &ground.volumes(), name);
+        propagation::share(pod_spec(pod), &ground.scene(), &ground.host_mounts, &source).map_err(creating)?;
         let cgroup = ground.cgroup.pause().map_err(creating)?;
         let pause = match start_pause(ground, pod, &cgroup) {
             Ok(pause) => pause,

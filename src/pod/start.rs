@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use rustix::fs::OFlags;
 
+use super::admission::{self, Rejection};
 use super::control::{self, Reply, Request};
 use super::dir::{Claim, Dir, PodDir};
 use super::ground::{CGROUP_PATIENCE, Ground, all_containers, pod_spec};
@@ -144,6 +145,9 @@ pub(super) fn identify_object(metadata: &mut ObjectMeta) -> Result<()> {
 /// The supervisor's process, from its first moment.
 fn supervise(places: &Places, dir: &PodDir, pod: Pod, claim: Claim, caller: OwnedFd, options: &Options) -> Result<Infallible> {
     process::close_others(3, &[claim.as_fd(), caller.as_fd()]);
+    if let Some(rejection) = admission::judge(&pod) {
+        return reject(&rejection, dir, pod, &caller, options);
+    }
     match prepare(places, dir, pod, claim, &caller, options) {
         Ok(supervisor) => {
             let answered = control::send(&caller, &Reply::Done {}, &[]);
@@ -166,14 +170,31 @@ fn supervise(places: &Places, dir: &PodDir, pod: Pod, claim: Claim, caller: Owne
     }
 }
 
+/// The pod is there, has failed, and nothing looks after it. The owner of a foreground run reads that, then the pod goes.
+fn reject(rejection: &Rejection, dir: &PodDir, pod: Pod, caller: &OwnedFd, options: &Options) -> Result<Infallible> {
+    if let Err(error) = rejection.write(dir, pod) {
+        let _ = dir.remove();
+        control::send(caller, &Reply::Refused { why: error.to_string() }, &[])?;
+        process::exit_now(1)
+    }
+    // Whoever does not listen any more owns nothing.
+    let _ = control::send(caller, &Reply::Done {}, &[]);
+    if options.foreground {
+        let _ = control::send(caller, &Reply::Done {}, &[]);
+        while matches!(control::receive::<Request>(caller), Ok(Some(_))) {}
+        dir.remove()?;
+    }
+    process::exit_now(0)
+}
+
 fn prepare(places: &Places, dir: &PodDir, pod: Pod, claim: Claim, caller: &OwnedFd, options: &Options) -> Result<Supervisor> {
     process::set_name(c"minipod");
     process::new_session()?;
     claim.sign(dir)?;
     take_streams(dir, "supervisor.log")?;
-    leave_host()?;
+    let host_mounts = leave_host()?;
     let desk = Desk::open(dir, options.foreground.then(|| file::duplicate(caller)).transpose()?)?;
-    let (ground, unenforced) = Ground::prepare(places, dir, &pod, options.allow_unenforced)?;
+    let (ground, unenforced) = Ground::prepare(places, dir, &pod, host_mounts, options.allow_unenforced)?;
     let mut supervisor = Supervisor::new(ground, pod, claim, desk, options.max_backoff_ms);
     unenforced.iter().for_each(|missing| supervisor.warn("Unenforced", &missing.to_string()));
     match supervisor.accept() {

@@ -8,6 +8,7 @@
 #![allow(unsafe_code)]
 
 pub mod bpf;
+pub mod devices;
 pub mod file;
 pub mod mount;
 pub mod net;
@@ -15,6 +16,7 @@ pub mod netlink;
 pub mod notify;
 pub mod poll;
 pub mod process;
+pub mod seccomp;
 pub mod socket;
 pub mod tree;
 pub mod tty;

@@ -6,7 +6,7 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
@@ -32,6 +32,29 @@ impl std::fmt::Display for Limits {
         let words = [(Limits::READ_ONLY, "ro"), (Limits::NO_SUID, "nosuid"), (Limits::NO_DEV, "nodev"), (Limits::NO_EXEC, "noexec")];
         let set: Vec<_> = words.into_iter().filter(|(limit, _)| self.contains(*limit)).map(|(_, word)| word).collect();
         f.write_str(&if set.is_empty() { "rw".to_owned() } else { set.join(",") })
+    }
+}
+
+/// Which mounts beneath a tree are seen on both sides (mount_namespaces(7)); always of the whole tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Propagation {
+    /// None.
+    #[default]
+    Private,
+    /// Those that are made on the other side later.
+    Slave,
+    /// Those of either side.
+    Shared,
+}
+
+impl std::fmt::Display for Propagation {
+    /// mount(8)'s words, which are the OCI spec's.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Propagation::Private => "rprivate",
+            Propagation::Slave => "rslave",
+            Propagation::Shared => "rshared",
+        })
     }
 }
 
@@ -82,9 +105,14 @@ pub fn limit(tree: impl AsFd, limits: Limits, recursive: bool) -> Result<()> {
     set_attributes(tree, u64::from(limits.attributes().bits()), 0, recursive)
 }
 
-/// Cuts a tree off: what is mounted in it later is not seen elsewhere, and the other way round.
-pub fn make_private(tree: impl AsFd) -> Result<()> {
-    set_attributes(tree, 0, libc::MS_PRIVATE, true)
+/// Sets the propagation of all mounts in a tree. To make a slave of a mount that is not shared changes nothing.
+pub fn set_propagation(tree: impl AsFd, propagation: Propagation) -> Result<()> {
+    let kind = match propagation {
+        Propagation::Private => libc::MS_PRIVATE,
+        Propagation::Slave => libc::MS_SLAVE,
+        Propagation::Shared => libc::MS_SHARED,
+    };
+    set_attributes(tree, 0, kind, true)
 }
 
 fn set_attributes(tree: impl AsFd, set: u64, propagation: u64, recursive: bool) -> Result<()> {
@@ -94,6 +122,23 @@ fn set_attributes(tree: impl AsFd, set: u64, propagation: u64, recursive: bool) 
     let done =
         unsafe { libc::syscall(libc::SYS_mount_setattr, tree.as_fd().as_raw_fd(), c"".as_ptr(), flags, &raw const attributes, size_of::<libc::mount_attr>()) };
     if done == 0 { Ok(()) } else { Err(Error::call("mount_setattr", "", super::process::last_errno())) }
+}
+
+/// The mount that a path is on: where it is mounted, and how it propagates (mountinfo's fields `shared:` and `master:`, proc(5)).
+pub fn propagation_of(path: &Path) -> Result<(PathBuf, Propagation)> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+    let id = statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).map_err(failed("statx", path.display()))?.stx_mnt_id.to_string();
+    let table = "/proc/self/mountinfo";
+    let text = std::fs::read_to_string(table).map_err(|error| Error::io("read", table, &error))?;
+    let fields = text.lines().map(|line| line.split(' ').collect::<Vec<_>>()).find(|fields| fields.first() == Some(&id.as_str()));
+    let fields = fields.filter(|fields| fields.len() > 6).ok_or_else(|| Error::said(format!("{table} has no mount for {}", path.display())))?;
+    let options = || fields[6..].iter().take_while(|field| **field != "-");
+    let propagation = match (options().any(|field| field.starts_with("shared:")), options().any(|field| field.starts_with("master:"))) {
+        (true, _) => Propagation::Shared,
+        (false, true) => Propagation::Slave,
+        (false, false) => Propagation::Private,
+    };
+    Ok((fields[4].into(), propagation))
 }
 
 /// Makes every mount that we see our own: nothing that we mount reaches the host's table, and nothing keeps the host's

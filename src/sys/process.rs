@@ -220,6 +220,11 @@ pub fn own_pid_namespace() -> Result<OwnedFd> {
     super::file::open("/proc/self/ns/pid", rustix::fs::OFlags::RDONLY)
 }
 
+/// Our own mount namespace, to come back to.
+pub fn own_mount_namespace() -> Result<OwnedFd> {
+    super::file::open("/proc/self/ns/mnt", rustix::fs::OFlags::RDONLY)
+}
+
 /// Joins the namespace behind a /proc/PID/ns descriptor.
 pub fn join_namespace_fd(namespace: impl AsFd) -> Result<()> {
     nix::sched::setns(namespace, CloneFlags::empty()).map_err(|errno| Error::call("setns", "", errno as i32))

@@ -34,6 +34,14 @@ fn set_of(names: &[String]) -> Result<CapsHashSet> {
     names.iter().map(|name| Capability::from_str(name).map_err(|_| Error::said(format!("{name} is not a capability")))).collect()
 }
 
+/// The names, without `CAP_`, of the capabilities that we may hold and give: all of this kernel, unless we are in a container ourselves.
+pub fn held_capabilities() -> Result<Vec<String>> {
+    let held = caps::read(None, CapSet::Permitted).map_err(|_| Error::call("capget", "", last_errno()))?;
+    let mut names: Vec<String> = held.iter().map(|capability| capability.to_string().trim_start_matches("CAP_").to_owned()).collect();
+    names.sort();
+    Ok(names)
+}
+
 /// Takes every capability but `keep` out of the bounding set: no file of the image can give it back.
 pub fn bound_capabilities(keep: &[String]) -> Result<()> {
     let keep = set_of(keep)?;
@@ -75,4 +83,11 @@ pub fn host_name() -> String {
 /// Names the machine of our UTS namespace.
 pub fn set_host_name(name: &str) -> Result<()> {
     rustix::system::sethostname(name.as_bytes()).map_err(|errno| Error::call("sethostname", name, errno.raw_os_error()))
+}
+
+/// The version of the running kernel, as (6, 12).
+pub fn kernel_version() -> (u32, u32) {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }

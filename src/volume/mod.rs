@@ -14,6 +14,7 @@
 //! directory's blocks, compared by the pod's loop, belongs beside [`Volumes::source`]).
 
 mod host_path;
+mod ownership;
 mod sub_path;
 
 use std::os::fd::AsFd;
@@ -26,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::manifest::quantity::Quantity;
 use crate::sys::{file, mount};
 
+pub use ownership::{Change, give_to_group};
 pub use sub_path::{open_sub_path, prepare_sub_path};
 
 /// The kubelet's directory for the plugin, which tools that look into a pod's directory know.
@@ -122,7 +124,8 @@ impl Source {
             }
             other => return Err(Error::said(format!("emptyDir medium {other:?} is not supported; minipod knows \"\" and \"Memory\""))),
         }
-        group.map_or(Ok(()), |group| give_to(&self.path, group))
+        // The kubelet passes no fsGroupChangePolicy on for an emptyDir.
+        group.map_or(Ok(()), |group| give_to_group(&self.path, group, false, Change::Always))
     }
 
     /// Undoes a set-up that failed half-way; nothing runs yet, so what is new is empty.
@@ -197,14 +200,6 @@ fn make_dir(path: &Path) -> Result<bool> {
             Ok(true)
         }
     }
-}
-
-/// fsGroup: the group owns the root, may write, and all that is made in it is its own (`pkg/volume/volume_linux.go`).
-fn give_to(path: &Path, group: i64) -> Result<()> {
-    let group = u32::try_from(group).map_err(|_| Error::said(format!("fsGroup {group} is not a group id")))?;
-    std::os::unix::fs::chown(path, None, Some(group)).map_err(|e| Error::io("chown", path.display(), &e))?;
-    let mode = std::fs::metadata(path).map_err(|e| Error::io("stat", path.display(), &e))?.permissions().mode();
-    std::fs::set_permissions(path, PermissionsExt::from_mode(mode | 0o2770)).map_err(|e| Error::io("chmod", path.display(), &e))
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@
 
 mod ending;
 mod ephemeral;
+mod escapes;
 mod examples;
 mod faults;
 mod foreground;
@@ -40,6 +41,7 @@ mod pod;
 mod probes;
 mod process;
 mod restart;
+mod security;
 mod shared;
 mod sidecars;
 mod status;
@@ -97,6 +99,8 @@ fn main() -> ExitCode {
         verbs::CASES,
         ephemeral::CASES,
         volumes::CASES,
+        security::CASES,
+        escapes::CASES,
         limits::CASES,
         faults::CASES,
         words::CASES,

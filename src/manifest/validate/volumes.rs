@@ -105,6 +105,28 @@ pub fn mounts(container: &Container, volumes: &HashSet<&str>, at: &At, findings:
             findings.invalid(&at.field("mountPath"), &mount.mount_path, "must be unique");
         }
         sub_path(mount, &at, findings);
+        propagation(container, mount, &at, findings);
+    }
+}
+
+/// `validateMountPropagation` and `validateMountRecursiveReadOnly`.
+fn propagation(container: &Container, mount: &VolumeMount, at: &At, findings: &mut Findings) {
+    let wish = mount.mount_propagation.as_deref();
+    let place = at.field("mountPropagation");
+    super::containers::word(wish, &["Bidirectional", "HostToContainer", "None"], &place, findings);
+    let privileged = container.security_context.as_ref().is_some_and(|context| context.privileged == Some(true));
+    if wish == Some("Bidirectional") && !privileged {
+        findings.forbidden(&place, "Bidirectional mount propagation is available only to privileged containers");
+    }
+    let place = at.field("recursiveReadOnly");
+    super::containers::word(mount.recursive_read_only.as_deref(), &["Disabled", "IfPossible", "Enabled"], &place, findings);
+    if matches!(mount.recursive_read_only.as_deref(), Some("IfPossible" | "Enabled")) {
+        if mount.read_only != Some(true) {
+            findings.forbidden(&place, "may only be specified when readOnly is true");
+        }
+        if wish.is_some_and(|wish| wish != "None") {
+            findings.forbidden(&place, "may only be specified when mountPropagation is None or not specified");
+        }
     }
 }
 
