@@ -188,6 +188,18 @@ mod tests {
     }
 
     #[test]
+    fn a_group_may_read_all_of_it_and_what_has_not_changed_is_not_written_again() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        let root = file::open_dir(dir.path()).unwrap();
+        let files = payload(&[("a/b", "x", 0o400)]);
+        assert!(write(root.as_fd(), &files, Some(123)).unwrap());
+        let of = std::fs::metadata(dir.path().join("a/b")).unwrap();
+        assert_eq!((of.gid(), of.mode() & 0o7777), (123, 0o440));
+        assert!(!write(root.as_fd(), &files, Some(123)).unwrap());
+    }
+
+    #[test]
     fn a_path_that_leads_out_is_refused_and_a_failure_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let root = file::open_dir(dir.path()).unwrap();
