@@ -37,6 +37,8 @@ impl Probe<'_> {
         match self.at.as_str() {
             "kind" => self.of,
             "apiVersion" if self.of == "Job" => "batch/v1",
+            // Maybe bytes, as base64; nothing is both.
+            at if at.starts_with("data.") || at.starts_with("binaryData.") => "",
             _ => "v1",
         }
     }
