@@ -69,7 +69,6 @@ impl Lab {
             "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "rich" },
             "spec": { "containers": [{
                 "name": "c", "image": "lab", "command": ["sh", "-c", script], "workingDir": "/made/on/the/way",
-                "env": [{ "name": "A", "value": "a" }, { "name": "B", "value": "$(A)b" }],
                 "securityContext": { "readOnlyRootFilesystem": true, "allowPrivilegeEscalation": false, "capabilities": { "add": ["NET_ADMIN"], "drop": ["MKNOD"] } },
             }] },
         }))
@@ -89,10 +88,12 @@ impl Lab {
             recursive_read_only: read_only,
             ..Default::default()
         };
+        let env = [("A", "a"), ("B", "ab")].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let around = Surroundings {
             image: &image,
             user: &user,
             root: self.path("root"),
+            env: &env,
             hostname: "rich",
             mounts: vec![
                 mount("/data", None, false),

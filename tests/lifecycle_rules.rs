@@ -7,7 +7,7 @@ mod lifecycle_sim;
 
 use lifecycle_sim::picture::{find, picture};
 use lifecycle_sim::{Answer, World, pod};
-use minipod::lifecycle::{Action, Notice, Spec};
+use minipod::lifecycle::{Action, At, Event, Notice, Spec};
 
 /// A sentence, a pod, a script, and what comes of it.
 type Row = (&'static str, &'static str, &'static str, &'static str);
@@ -492,6 +492,18 @@ fn the_messages_of_a_wait_are_the_kubelets() {
     assert_eq!(waiting("Always : a", "a=1 a=1 +10 a=1 +20 a=1 +40 a=1"), "back-off 1m20s restarting failed container=a pod=p_ns(UID)");
     assert_eq!(waiting("Always : a", "a!pull +3"), "Back-off pulling image \"busybox:1.36\": ErrImagePull: not found");
     assert_eq!(waiting("Always : a", "a!config"), "configmap \"x\" not found");
+}
+
+#[test]
+fn what_may_have_come_is_looked_for_at_once_and_an_image_is_not() {
+    for (script, due) in [("a!config +1", true), ("a!never +1", false), ("a!pull +1", false)] {
+        let spec = pod("Never : a");
+        let mut world = played(&spec, script);
+        let starts = |world: &World| matches!(minipod::lifecycle::decide(&spec, &world.facts, world.now).0.as_slice(), [Action::Start { .. }]);
+        assert!(!starts(&world), "{script}: it waits");
+        minipod::lifecycle::observe(&spec, &mut world.facts, Event::LookAgain, At { mono: world.now, wall: 0 });
+        assert_eq!(starts(&world), due, "{script}");
+    }
 }
 
 #[test]

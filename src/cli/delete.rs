@@ -1,19 +1,20 @@
-//! `minipod delete`: pods and jobs are stopped gracefully and removed with all that is theirs.
+//! `minipod delete`: pods and jobs are stopped gracefully and removed with all that is theirs; configmaps and secrets are forgotten.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 
 use super::get::{Kind, Refusal};
 use super::need_root;
 use super::run::manifest_of;
-use crate::manifest::Object;
 use crate::pod::dir::{self, Dir, JobDir, PodDir};
+use crate::pod::objects::{Kept, Objects};
 use crate::pod::places::Places;
 use crate::pod::{job, start};
 
-/// Stop pods and jobs, and remove them
+/// Stop pods and jobs, and remove them; remove configmaps and secrets
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -21,13 +22,14 @@ Examples:
   minipod delete pod/web --now         with a grace of one second
   minipod delete web db --grace-period 5
   minipod delete job pi                the job with all its pods, also those that have ended
-  minipod delete -f pod.yaml           the pods and jobs that a file names
+  minipod delete cm settings           pods that have it go on with what they have
+  minipod delete -f pod.yaml           the objects that a file names
   minipod delete pods --all")]
 pub struct DeleteArgs {
-    /// `pod NAME...`, `job NAME...`, `pod/NAME...`, or just names of pods
-    #[arg(value_name = "pod|job NAME", required_unless_present = "filename")]
+    /// `pod NAME...`, `pod/NAME...`, the same with `job`, `configmap` (cm) and `secret`, or just names of pods
+    #[arg(value_name = "KIND NAME", required_unless_present = "filename")]
     what: Vec<String>,
-    /// Delete the pods and jobs that this file names; - is standard input
+    /// Delete the objects that this file names; - is standard input
     #[arg(short, long, value_name = "FILE", conflicts_with = "what")]
     filename: Vec<PathBuf>,
     /// Seconds between the stop signal and SIGKILL; it can only shorten a deletion that is under way
@@ -39,7 +41,7 @@ pub struct DeleteArgs {
     /// With no grace at all: SIGKILL follows the stop signal after two seconds, the least that Kubernetes gives
     #[arg(long)]
     force: bool,
-    /// All pods, or jobs, of the namespace
+    /// All objects of the kind in the namespace
     #[arg(long)]
     all: bool,
     /// Do not fail when one is not there
@@ -57,6 +59,12 @@ pub struct DeleteArgs {
 enum Doomed {
     Pod(PodDir),
     Job(JobDir),
+    /// A ConfigMap or a Secret: nothing of it runs.
+    Kept {
+        kind: Kind,
+        objects: Objects,
+        name: String,
+    },
 }
 
 impl Doomed {
@@ -64,6 +72,7 @@ impl Doomed {
         match kind {
             Kind::Pod => Doomed::Pod(PodDir::new(places, namespace, name)),
             Kind::Job => Doomed::Job(JobDir::new(places, namespace, name)),
+            Kind::ConfigMap | Kind::Secret => Doomed::Kept { kind, objects: Objects::new(places, namespace), name: name.to_owned() },
         }
     }
 
@@ -71,13 +80,32 @@ impl Doomed {
         match self {
             Doomed::Pod(_) => Kind::Pod,
             Doomed::Job(_) => Kind::Job,
+            Doomed::Kept { kind, .. } => *kind,
         }
     }
 
-    fn dir(&self) -> &Dir {
+    /// What somebody looks after until it is gone.
+    fn dir(&self) -> Option<&Dir> {
         match self {
-            Doomed::Pod(dir) => dir,
-            Doomed::Job(dir) => dir,
+            Doomed::Pod(dir) => Some(dir),
+            Doomed::Job(dir) => Some(dir),
+            Doomed::Kept { .. } => None,
+        }
+    }
+
+    fn namespace(&self) -> &str {
+        match self {
+            Doomed::Kept { objects, .. } => objects.namespace(),
+            Doomed::Pod(dir) => &dir.namespace,
+            Doomed::Job(dir) => &dir.namespace,
+        }
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Doomed::Kept { name, .. } => name,
+            Doomed::Pod(dir) => &dir.name,
+            Doomed::Job(dir) => &dir.name,
         }
     }
 
@@ -86,6 +114,8 @@ impl Doomed {
         match self {
             Doomed::Pod(dir) => Ok(start::delete(places, dir, grace, false)?),
             Doomed::Job(dir) => Ok(job::delete(places, dir, grace)?),
+            Doomed::Kept { kind: Kind::Secret, objects, name } => Ok(objects.delete::<Secret>(name)?),
+            Doomed::Kept { objects, name, .. } => Ok(objects.delete::<ConfigMap>(name)?),
         }
     }
 }
@@ -100,10 +130,7 @@ impl DeleteArgs {
     fn doomed(&self, places: &Places) -> Result<Vec<Doomed>> {
         let mut doomed = Vec::new();
         for object in self.filename.iter().map(|file| manifest_of(file)).collect::<Result<Vec<_>>>()?.into_iter().flat_map(|loaded| loaded.objects) {
-            let kind = match &object {
-                Object::Pod(_) => Kind::Pod,
-                Object::Job(_) => Kind::Job,
-            };
+            let kind = Kind::of_object(&object);
             let metadata = object.metadata();
             let namespace = metadata.namespace.as_deref().unwrap_or(&self.namespace);
             doomed.push(Doomed::new(places, kind, namespace, metadata.name.as_deref().unwrap_or_default()));
@@ -121,8 +148,10 @@ impl DeleteArgs {
             match kind {
                 Kind::Pod => doomed.extend(dir::all(places)?.into_iter().map(Doomed::Pod)),
                 Kind::Job => doomed.extend(dir::all_jobs(places)?.into_iter().map(Doomed::Job)),
+                Kind::ConfigMap => doomed.extend(self.all_kept::<ConfigMap>(places, kind)?),
+                Kind::Secret => doomed.extend(self.all_kept::<Secret>(places, kind)?),
             }
-            doomed.retain(|one| one.dir().namespace == self.namespace);
+            doomed.retain(|one| one.namespace() == self.namespace);
         }
         for word in words {
             let (kind, name) = match word.split_once('/') {
@@ -133,6 +162,11 @@ impl DeleteArgs {
         }
         Ok(doomed)
     }
+
+    fn all_kept<O: Kept>(&self, places: &Places, kind: Kind) -> Result<Vec<Doomed>> {
+        let names = Objects::new(places, &self.namespace).all::<O>()?.into_iter().filter_map(|object| object.metadata().name.clone());
+        Ok(names.map(|name| Doomed::new(places, kind, &self.namespace, &name)).collect())
+    }
 }
 
 /// Stops all at once and then waits for each, as kubectl does.
@@ -142,21 +176,21 @@ pub fn delete(args: &DeleteArgs, places: &Places) -> Result<u8> {
     let mut code = 0;
     let mut stopping = Vec::new();
     for one in doomed {
-        let (kind, dir) = (one.kind(), one.dir());
+        let kind = one.kind();
         match one.stop(places, grace)? {
             Some(()) => {
-                println!("{} {:?} deleted from {} namespace", kind.resource(), dir.name, dir.namespace);
+                println!("{} {:?} deleted from {} namespace", kind.resource(), one.name(), one.namespace());
                 stopping.push(one);
             }
             None if args.ignore_not_found => {}
             None => {
-                eprintln!("{}", Refusal::not_found_of(kind, &dir.name));
+                eprintln!("{}", Refusal::not_found_of(kind, one.name()));
                 code = 1;
             }
         }
     }
     if args.wait {
-        stopping.iter().try_for_each(|one| one.dir().wait_until_gone())?;
+        stopping.iter().filter_map(Doomed::dir).try_for_each(Dir::wait_until_gone)?;
     }
     Ok(code)
 }

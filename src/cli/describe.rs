@@ -1,10 +1,11 @@
-//! `minipod describe`: all about one pod or job, for reading (`describePod`, `describeJob` in `kubectl/pkg/describe/describe.go`).
+//! `minipod describe`: all about one object, for reading (`describePod`, `describeJob` in `kubectl/pkg/describe/describe.go`).
 //!
 //! Sections, labels and blanks are upstream's, so that what people learned there, and what they search for, is true here.
 //! Each part writes lines of `label:<tab>value`; in the end [`Columns`] turns the tabs into columns, block by block.
 
 mod container;
 mod job;
+mod object;
 mod volume;
 
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use std::fmt;
 use clap::Args;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Event, Pod, PodSpec, PodStatus, Toleration, TopologySpreadConstraint};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, PodSpec, PodStatus, Secret, Toleration, TopologySpreadConstraint};
 
 use super::get::{Answer, Listed, Refusal, Selector, What, nothing_found};
 use super::table::{Columns, harmless};
@@ -21,7 +22,7 @@ use super::why::{self, View};
 use super::{duration, events};
 use crate::pod::of_ephemeral;
 
-/// Show all about pods or jobs: containers, their states and probes, volumes, conditions, events.
+/// Show all about pods, jobs, configmaps or secrets: containers, their states and probes, volumes, conditions, events.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
@@ -30,8 +31,8 @@ Examples:
   minipod describe pods           all pods of the namespace
   minipod describe job pi         why does it not end? look at Pods Statuses and the events")]
 pub struct DescribeArgs {
-    /// `pod NAME...`, `pod/NAME...`, or `pods` for all; the same with `job`
-    #[arg(value_name = "pod|job NAME", required = true)]
+    /// `pod NAME...`, `pod/NAME...`, or `pods` for all; the same with `job`, `configmap` (cm) and `secret`
+    #[arg(value_name = "KIND NAME", required = true)]
     pub what: Vec<String>,
     /// The namespace to look in
     #[arg(short, long, value_name = "NAME", default_value = "default")]
@@ -128,10 +129,19 @@ impl DescribeArgs {
         self.objects(jobs, |job, events| job::describe(job, events, now))
     }
 
+    /// The same for objects that are only kept; nothing happens to those.
+    pub fn config_maps(&self, maps: Vec<ConfigMap>) -> Result<Answer, Refusal> {
+        self.objects(&maps.into_iter().map(|map| (map, Vec::new())).collect::<Vec<_>>(), |map, _| object::config_map(map))
+    }
+
+    pub fn secrets(&self, secrets: Vec<Secret>) -> Result<Answer, Refusal> {
+        self.objects(&secrets.into_iter().map(|secret| (secret, Vec::new())).collect::<Vec<_>>(), |secret, _| object::secret(secret))
+    }
+
     fn objects<O: Listed>(&self, all: &[(O, Vec<Event>)], describe: impl Fn(&O, &[Event]) -> String) -> Result<Answer, Refusal> {
         let names = match What::read(&self.what)? {
-            What::Pods(names) | What::Jobs(names) => names,
-            What::Events => return Err(Refusal::client("only pods and jobs can be described")),
+            What::Objects(_, names) => names,
+            What::Events => return Err(Refusal::client("events cannot be described; `get events -o yaml` shows all of them")),
         };
         if !names.is_empty() && self.selector.is_some() {
             return Err(Refusal::client("name cannot be provided when a selector is specified"));

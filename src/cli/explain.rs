@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use k8s_openapi::api::core::v1::Pod;
 
 use super::get::Refusal;
 use super::need_root;
@@ -49,12 +50,14 @@ pub fn explain(args: &ExplainArgs, places: &Places) -> Result<u8> {
     need_root()?;
     let path = args.file.as_ref().or(args.filename.as_ref()).expect("clap requires one");
     let mut out = std::io::stdout().lock();
-    for object in manifest_of(path)?.objects {
+    let objects = manifest_of(path)?.objects;
+    for object in &objects {
         let pod = match object {
-            Object::Pod(pod) => *pod,
-            Object::Job(asked) => job::first_pod(&asked),
+            Object::Pod(pod) => Pod::clone(pod),
+            Object::Job(asked) => job::first_pod(asked),
+            Object::ConfigMap(_) | Object::Secret(_) => continue,
         };
-        let all = explain::explain(places, &pod, args.container.as_deref())?;
+        let all = explain::explain(places, &pod, &objects, args.container.as_deref())?;
         if all.is_empty() {
             let (container, name) = (args.container.as_deref().unwrap_or_default(), pod.metadata.name.as_deref().unwrap_or_default());
             return Err(Refusal::client(format!("container {container} is not valid for pod {name} out of: {}", super::logs::container_names(&pod))).into());

@@ -1,4 +1,4 @@
-//! `minipod get`: pods and jobs as a table, or as they are.
+//! `minipod get`: pods, jobs, configmaps and secrets as a table, or as they are.
 //!
 //! ```text
 //! pod.json ─┐
@@ -11,6 +11,7 @@
 
 mod job;
 mod kind;
+mod object;
 mod row;
 mod selector;
 mod watch;
@@ -37,7 +38,7 @@ use super::jsonpath::JsonPath;
 use super::table::cell;
 use crate::error::{Error, Result};
 
-/// List pods or jobs, or what has happened to them.
+/// List pods, jobs, configmaps or secrets, or what has happened to pods and jobs.
 #[derive(Debug, Clone, Default, Args)]
 #[command(after_help = "\
 Examples:
@@ -49,12 +50,13 @@ Examples:
   minipod get pods -l 'app=web,tier in (front,back)'
   minipod get pods -w                       a line for each change, until interrupted
   minipod get jobs                          all jobs; -w and -o as with pods
+  minipod get cm                            all ConfigMaps; their values are in -o yaml; the same with secrets
   minipod get pods --from-file status.json  the table of saved pods; - reads standard input
   minipod get events                        what has happened, oldest first
   minipod get events --for pod/web -w       to one pod, and what happens from now on")]
 pub struct GetArgs {
-    /// What to list, then the names of those to list alone: `pods [NAME...]`, `pod/NAME...`, the same with `jobs`, or `events`
-    #[arg(value_name = "pods|jobs|events", required = true)]
+    /// What to list, then the names of those to list alone: `pods [NAME...]`, `pod/NAME...`, the same with `jobs`, `configmaps` (cm) and `secrets`, or `events`
+    #[arg(value_name = "pods|jobs|configmaps|secrets|events", required = true)]
     pub what: Vec<String>,
     /// How to print: a table by default; wide (with address and node), json, yaml, name, or jsonpath='{TEMPLATE}'
     #[arg(short, long, value_name = "FORMAT")]
@@ -235,7 +237,8 @@ impl GetArgs {
         self.objects(jobs, now)
     }
 
-    fn objects<O: Listed>(&self, all: Vec<O>, now: Timestamp) -> std::result::Result<Answer, Refusal> {
+    /// Answers for objects of any kind, likewise.
+    pub fn objects<O: Listed>(&self, all: Vec<O>, now: Timestamp) -> std::result::Result<Answer, Refusal> {
         let what = self.what()?;
         let Some(names) = what.names() else { return Err(Refusal::client("events are not read from objects")) };
         let (found, missing) = self.select(names, all)?;

@@ -1,4 +1,4 @@
-//! The verbs that only read: pods and jobs from their directories, rendered by `get`, `describe` and `logs`.
+//! The verbs that only read: objects from their directories, rendered by `get`, `describe` and `logs`.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -6,16 +6,17 @@ use std::io::Write;
 use anyhow::Result;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, Secret};
 
 use super::describe::DescribeArgs;
-use super::get::{Answer, EventWatch, GetArgs, Kind, Refusal, Watch, What};
+use super::get::{Answer, EventWatch, GetArgs, Kind, Listed, Refusal, Watch, What};
 use super::image::ImageArgs;
 use super::logs::{LogsArgs, Place};
 use super::need_root;
 use super::why::{View, reading};
 use crate::image::Store;
 use crate::pod::dir::{self, JobDir, PodDir};
+use crate::pod::objects::{self, Kept};
 use crate::pod::places::Places;
 use crate::pod::{all_containers, job, pod_spec, status};
 use crate::sys::notify::Notify;
@@ -71,23 +72,35 @@ pub fn get(args: &GetArgs, places: &Places) -> Result<u8> {
     }
     need_root()?;
     match args.what()? {
-        What::Pods(_) if args.watch => {
-            let mut watch = Watch::new(args);
-            print_changes(|notify| Ok(dir::watch(places, notify)?), || Ok(watch.update(pods(places)?, Timestamp::now())?))
-        }
-        What::Jobs(_) if args.watch => {
-            let mut watch = Watch::new(args);
-            print_changes(|notify| Ok(dir::watch_jobs(places, notify)?), || Ok(watch.update(jobs(places)?, Timestamp::now())?))
-        }
+        What::Objects(Kind::Pod, _) => list(args, || pods(places), |notify| dir::watch(places, notify)),
+        What::Objects(Kind::Job, _) => list(args, || jobs(places), |notify| dir::watch_jobs(places, notify)),
+        What::Objects(Kind::ConfigMap, _) => list(args, || kept::<ConfigMap>(places), |notify| objects::watch::<ConfigMap>(places, notify)),
+        What::Objects(Kind::Secret, _) => list(args, || kept::<Secret>(places), |notify| objects::watch::<Secret>(places, notify)),
         What::Events if args.watch => {
             let mut watch = EventWatch::new(args);
             let watched = |notify: &Notify| Ok(dir::watch(places, notify).and_then(|()| dir::watch_jobs(places, notify))?);
             print_changes(watched, || Ok(watch.update(&all_events(places)?, Timestamp::now())?))
         }
-        What::Pods(_) => print(&args.pods(pods(places)?, Timestamp::now())?),
-        What::Jobs(_) => print(&args.jobs(jobs(places)?, Timestamp::now())?),
         What::Events => print(&args.events(&all_events(places)?, Timestamp::now())?),
     }
+}
+
+/// Lists objects of a kind once, or with each change.
+fn list<O: Listed>(args: &GetArgs, all: impl Fn() -> Result<Vec<O>>, watched: impl Fn(&Notify) -> crate::error::Result<()>) -> Result<u8> {
+    if !args.watch {
+        return print(&args.objects(all()?, Timestamp::now())?);
+    }
+    let mut watch = Watch::new(args);
+    print_changes(|notify| Ok(watched(notify)?), || Ok(watch.update(all()?, Timestamp::now())?))
+}
+
+/// Every object of a kind that is only kept.
+fn kept<O: Kept>(places: &Places) -> Result<Vec<O>> {
+    let mut all = Vec::new();
+    for objects in objects::all(places)? {
+        all.extend(objects.all::<O>()?);
+    }
+    Ok(all)
 }
 
 fn pods(places: &Places) -> Result<Vec<Pod>> {
@@ -132,12 +145,17 @@ fn print(answer: &Answer) -> Result<u8> {
 
 pub fn describe(args: &DescribeArgs, places: &Places) -> Result<u8> {
     need_root()?;
-    if let What::Jobs(_) = What::read(&args.what)? {
-        let mut jobs = Vec::new();
-        for (dir, job) in all_jobs(places)? {
-            jobs.push((job, dir.events()?));
+    match What::read(&args.what)? {
+        What::Objects(Kind::Job, _) => {
+            let mut jobs = Vec::new();
+            for (dir, job) in all_jobs(places)? {
+                jobs.push((job, dir.events()?));
+            }
+            return print(&args.jobs(&jobs, Timestamp::now())?);
         }
-        return print(&args.jobs(&jobs, Timestamp::now())?);
+        What::Objects(Kind::ConfigMap, _) => return print(&args.config_maps(kept(places)?)?),
+        What::Objects(Kind::Secret, _) => return print(&args.secrets(kept(places)?)?),
+        What::Objects(Kind::Pod, _) | What::Events => {}
     }
     let mut pods = Vec::new();
     for (dir, pod) in all(places)? {
@@ -151,6 +169,7 @@ pub fn logs(args: &LogsArgs, places: &Places) -> Result<u8> {
     let chosen = match args.named()? {
         Some((Kind::Pod, name)) => vec![place(places, PodDir::new(places, &args.namespace, name), find(places, &args.namespace, name)?)],
         Some((Kind::Job, name)) => vec![pod_of_job(places, &args.namespace, name)?],
+        Some((kind, _)) => return Err(Refusal::client(format!("cannot get the logs from a {}", kind.word())).into()),
         None => {
             let selector = args.selector()?;
             let wanted = |dir: &PodDir, pod: &Pod| dir.namespace == args.namespace && selector.matches(pod.metadata.labels.as_ref());

@@ -4,6 +4,7 @@
 //! own is a socket to the supervisor, whose closing (however we end) stops the pod. A job in the foreground is the same thing once
 //! more, with a runner and many pods: `job`.
 
+mod apply;
 mod job;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,11 +16,11 @@ use anstyle::{AnsiColor, Style};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use nix::sys::signal::Signal;
 
+pub use self::apply::{ApplyArgs, apply};
 use super::get::{Kind, Refusal, row};
 use super::logs::follow::{Follower, From, Instance, Step};
 use super::table::harmless;
@@ -60,26 +61,12 @@ pub struct RunArgs {
     /// The manifest, YAML or JSON; - is standard input
     #[arg(value_name = "FILE", required_unless_present = "filename")]
     file: Option<PathBuf>,
-    /// The manifest, as kubectl's -f
+    /// The manifest, as kubectl's -f; may be given several times
     #[arg(short, long, value_name = "FILE", conflicts_with = "file")]
-    filename: Option<PathBuf>,
+    filename: Vec<PathBuf>,
     /// Return as soon as the pod or job is accepted
     #[arg(short, long)]
     detach: bool,
-    #[command(flatten)]
-    how: How,
-}
-
-/// Start the pods and jobs of files in the background
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  minipod apply -f pods.yaml         all pods and jobs of the file; those that are there already stay as they are
-  cat *.yaml | minipod apply -f -")]
-pub struct ApplyArgs {
-    /// A file of manifests; - is standard input
-    #[arg(short, long, value_name = "FILE", required = true)]
-    filename: Vec<PathBuf>,
     #[command(flatten)]
     how: How,
 }
@@ -123,34 +110,27 @@ pub fn manifest_of(path: &Path) -> Result<Loaded> {
     Ok(loaded)
 }
 
-fn objects_of(path: &Path, how: &How) -> Result<Vec<Object>> {
-    let mut objects = manifest_of(path)?.objects;
-    if let Some(namespace) = &how.namespace {
-        // The reader has set `default` where the manifest names none.
-        let metadata = objects.iter_mut().map(Object::metadata_mut).filter(|metadata| metadata.namespace.as_deref() == Some("default"));
-        metadata.for_each(|metadata| metadata.namespace = Some(namespace.clone()));
-    }
-    Ok(objects)
-}
-
 /// A pod or a job in the foreground, or all in the background with -d.
 pub fn run(args: &RunArgs, places: &Places) -> Result<u8> {
-    let path = args.file.as_ref().or(args.filename.as_ref()).expect("clap requires one");
-    let mut objects = objects_of(path, &args.how)?;
+    let mut objects = apply::objects_of(args.file.iter().chain(&args.filename), &args.how)?;
     need_root()?;
     if args.detach {
-        return objects.into_iter().try_for_each(|object| start_one(places, object, &args.how)).map(|()| 0);
+        return objects.into_iter().try_for_each(|object| apply::start_one(places, &object, &args.how)).map(|()| 0);
     }
-    let Some(object) = objects.pop() else { bail!("{} has no object", path.display()) };
-    if !objects.is_empty() {
-        bail!("{} has {} objects, and a run in the foreground shows one; start them with `minipod apply -f`", path.display(), objects.len() + 1);
+    let count = objects.iter().filter(|object| !apply::is_kept(object)).count();
+    if count != 1 {
+        bail!("the manifest has {count} pods and jobs, and a run in the foreground shows one; start all of it with `minipod apply -f`");
     }
+    // The others are only kept. They come first, and stay when the pod has gone.
+    let Some(object) = objects.pop() else { bail!("the manifest has no object") };
+    let keep = || objects.iter().try_for_each(|kept| apply::made(places, kept, &args.how).map(|said| eprintln!("{said}")));
     let store = Store::open(places.images())?;
     let options = args.how.options(true);
     // In the background a missing image may still be brought in (ErrImagePull); here somebody waits for an end.
     match object {
         Object::Pod(pod) => {
             start::check_images(&store, &pod)?;
+            keep()?;
             match start::start(places, *pod, &options) {
                 Ok(Started { dir, pod, owner: Some(owner), .. }) => Foreground::new(places, dir, &pod, owner)?.watch(),
                 Ok(_) => bail!("the supervisor gave no connection"),
@@ -160,95 +140,11 @@ pub fn run(args: &RunArgs, places: &Places) -> Result<u8> {
         }
         Object::Job(asked) => {
             start::check_images(&store, &pod_job::first_pod(&asked))?;
+            keep()?;
             job::run(places, *asked, &options)
         }
+        Object::ConfigMap(_) | Object::Secret(_) => bail!("there is nothing to run"),
     }
-}
-
-/// What became of an object that was to be started in the background.
-enum Outcome {
-    Created(String),
-    /// One of its name is there, and is what is asked for, or something else.
-    Exists {
-        same: bool,
-    },
-    /// One that is there was changed into what is asked for.
-    Configured,
-    Failed(Error),
-}
-
-/// `may_change`: one that is there is made what is asked for, where that can be.
-fn start_object(places: &Places, object: &Object, how: &How, may_change: bool) -> Outcome {
-    let options = how.options(false);
-    match object {
-        Object::Pod(pod) => match start::start(places, Pod::clone(pod), &options) {
-            Ok(started) => Outcome::Created(started.dir.name.clone()),
-            Err(Refused::AlreadyExists(known)) => Outcome::Exists { same: start::is_same(&known, pod) },
-            Err(Refused::Failed(error)) => Outcome::Failed(error),
-        },
-        Object::Job(job) => match pod_job::start(places, Job::clone(job), &options) {
-            Ok(started) => Outcome::Created(started.dir.name.clone()),
-            Err(pod_job::Refusal::AlreadyExists(known)) if pod_job::is_same(&known, job) => Outcome::Exists { same: true },
-            Err(pod_job::Refusal::AlreadyExists(known)) if may_change => match pod_job::suspend_as(places, &known, job) {
-                Ok(true) => Outcome::Configured,
-                Ok(false) => Outcome::Exists { same: false },
-                Err(error) => Outcome::Failed(error),
-            },
-            Err(pod_job::Refusal::AlreadyExists(_)) => Outcome::Exists { same: false },
-            Err(pod_job::Refusal::Failed(error)) => Outcome::Failed(error),
-        },
-    }
-}
-
-fn kind_of(object: &Object) -> Kind {
-    match object {
-        Object::Pod(_) => Kind::Pod,
-        Object::Job(_) => Kind::Job,
-    }
-}
-
-/// All objects of all files, in the background.
-pub fn apply(args: &ApplyArgs, places: &Places) -> Result<u8> {
-    let mut all = Vec::new();
-    for path in &args.filename {
-        all.extend(objects_of(path, &args.how)?);
-    }
-    need_root()?;
-    let mut code = 0;
-    for object in all {
-        let (name, resource) = (object.metadata().name.clone().unwrap_or_default(), kind_of(&object).resource());
-        match start_object(places, &object, &args.how, true) {
-            Outcome::Created(name) => println!("{resource}/{name} created"),
-            Outcome::Configured => println!("{resource}/{name} configured"),
-            Outcome::Exists { same: true } => println!("{resource}/{name} unchanged"),
-            Outcome::Exists { same: false } => {
-                let (kind, word) = match object {
-                    Object::Pod(_) => ("Pod", "pod"),
-                    Object::Job(_) => ("Job", "job"),
-                };
-                eprintln!(
-                    "The {kind} {name:?} is invalid: spec: Forbidden: {word} updates may not change fields of a {word} that is there; \
-                     delete it first: minipod delete {word} {name}"
-                );
-                code = 1;
-            }
-            Outcome::Failed(error) => {
-                eprintln!("error: {resource}/{name}: {error}");
-                code = 1;
-            }
-        }
-    }
-    Ok(code)
-}
-
-fn start_one(places: &Places, object: Object, how: &How) -> Result<()> {
-    let kind = kind_of(&object);
-    match start_object(places, &object, how, false) {
-        Outcome::Created(name) => println!("{}/{name} created", kind.resource()),
-        Outcome::Exists { .. } | Outcome::Configured => return Err(already_exists(kind, object.metadata()).into()),
-        Outcome::Failed(error) => return Err(error.into()),
-    }
-    Ok(())
 }
 
 fn already_exists(kind: Kind, metadata: &ObjectMeta) -> Refusal {
@@ -256,6 +152,8 @@ fn already_exists(kind: Kind, metadata: &ObjectMeta) -> Refusal {
     let word = match kind {
         Kind::Pod => "pod",
         Kind::Job => "job",
+        Kind::ConfigMap => "configmap",
+        Kind::Secret => "secret",
     };
     Refusal::Server { reason: "AlreadyExists", message: format!("{} {name:?} already exists; `minipod delete {word} {name}` removes it", kind.plural()) }
 }

@@ -16,7 +16,7 @@ use oci_spec::runtime::{
 use super::seccomp::Profile;
 use crate::error::{Error, Result};
 use crate::image::{Image, User};
-use crate::manifest::expand::expand;
+use crate::manifest::expand;
 use crate::sys::mount::Propagation;
 
 /// A part of a bind mount's source that is resolved beneath it by the kernel; libmount's word for the same thing.
@@ -43,6 +43,8 @@ pub struct Surroundings<'a> {
     pub user: &'a User,
     /// Where the container's root file system is assembled.
     pub root: PathBuf,
+    /// The variables that the manifest gives, resolved.
+    pub env: &'a BTreeMap<String, String>,
     /// The name that HOSTNAME gets.
     pub hostname: &'a str,
     /// Volumes, /etc/hosts and the like. One at a default mount's place replaces it.
@@ -105,7 +107,7 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 pub fn compile(pod: &Pod, container: &Container, around: &Surroundings<'_>) -> Result<Spec> {
     let pod_spec = pod.spec.as_ref().expect("a validated pod has a spec");
     let env = environment(container, around);
-    let args = command(container, around.image)?;
+    let args = command(container, around)?;
     let security = container.security_context.clone().unwrap_or_default();
     let privileged = is_privileged(container);
     let bounding = bounding_set(&security, &around.capabilities);
@@ -178,24 +180,14 @@ fn environment(container: &Container, around: &Surroundings<'_>) -> BTreeMap<Str
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         env.insert(name.into(), value.into());
     }
-    env.extend(manifest_environment(container));
-    env
-}
-
-/// What the manifest's `env` gives, with `$(NAME)` of entries before it expanded.
-fn manifest_environment(container: &Container) -> BTreeMap<String, String> {
-    let mut env: BTreeMap<String, String> = BTreeMap::new();
-    for entry in container.env.iter().flatten() {
-        let value = expand(entry.value.as_deref().unwrap_or(""), |name| env.get(name).map(String::as_str));
-        env.insert(entry.name.clone(), value);
-    }
+    env.extend(around.env.clone());
     env
 }
 
 /// §17: command replaces entrypoint and cmd, args replaces cmd; `$(NAME)` is the manifest's environment.
-fn command(container: &Container, image: &Image) -> Result<Vec<String>> {
-    let env = manifest_environment(container);
-    let expanded = |words: &[String]| words.iter().map(|word| expand(word, |name| env.get(name).map(String::as_str))).collect::<Vec<_>>();
+fn command(container: &Container, around: &Surroundings<'_>) -> Result<Vec<String>> {
+    let image = around.image;
+    let expanded = |words: &[String]| words.iter().map(|word| expand(word, |name| around.env.get(name).map(String::as_str))).collect::<Vec<_>>();
     let (command, args) = (container.command.as_deref().unwrap_or(&[]), container.args.as_deref().unwrap_or(&[]));
     let words = match (command, args) {
         ([], []) => [image.entrypoint.as_slice(), image.cmd.as_slice()].concat(),

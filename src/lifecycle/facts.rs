@@ -317,6 +317,8 @@ pub enum Event {
         reason: String,
         message: String,
     },
+    /// Something that was missing may be there now: what waits for a volume or a configuration is tried again at once.
+    LookAgain,
     /// The pause process ended, or the network is lost.
     SandboxDied,
     /// Answers StopSandbox.

@@ -31,6 +31,7 @@ pub fn observe(spec: &Spec, facts: &mut Facts, event: Event, now: At) {
             facts.sandbox.state = SandboxState::None;
             facts.sandbox.attempt += 1;
         }
+        Event::LookAgain => look_again(facts, now),
         Event::StopAsked { grace_seconds } => stop(spec, facts, grace_seconds, now),
         Event::EphemeralAdded => facts.ephemerals.push(Container::default()),
         Event::ResetDone => reset(facts, now),
@@ -48,6 +49,22 @@ pub fn observe(spec: &Spec, facts: &mut Facts, event: Event, now: At) {
         Event::PreStopSent(c) => running(facts, c, |run| run.pre_stop = PreStop::Sent),
         Event::TermSent(c) => running(facts, c, |run| run.term = run.term.or(Some(now))),
         Event::KillSent(c) => running(facts, c, |run| run.kill = run.kill.or(Some(now))),
+    }
+}
+
+/// Only what an object may have been missing for: an image does not come by one.
+fn look_again(facts: &mut Facts, now: At) {
+    if let SandboxState::Failed { reason, at, .. } = &mut facts.sandbox.state
+        && reason == "FailedMount"
+    {
+        at.mono = at.mono.min(now.mono.saturating_sub(RETRY_MS));
+    }
+    for container in &mut facts.containers {
+        if let State::Refused(refusal) = &mut container.state
+            && refusal.reason == "CreateContainerConfigError"
+        {
+            refusal.retry = refusal.retry.min(now.mono);
+        }
     }
 }
 

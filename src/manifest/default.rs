@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
-    Container, EmptyDirVolumeSource, EnvVarSource, HTTPGetAction, Pod, PodSpec, Probe, ResourceRequirements, Volume, VolumeProjection,
+    ConfigMap, Container, EmptyDirVolumeSource, EnvVarSource, HTTPGetAction, Pod, PodSpec, Probe, ResourceRequirements, Secret, Volume, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -52,6 +53,21 @@ pub fn job(job: &mut Job) {
     // A job without labels is found by those of its pods.
     if job.metadata.labels.as_ref().is_none_or(BTreeMap::is_empty) {
         job.metadata.labels = spec.template.metadata.as_ref().and_then(|metadata| metadata.labels.clone()).filter(|labels| !labels.is_empty());
+    }
+}
+
+pub fn config_map(map: &mut ConfigMap) {
+    object(&mut map.metadata);
+}
+
+/// `SetDefaults_Secret`, and what the registry does with `stringData`: it overrides `data`, and is never read again.
+pub fn secret(secret: &mut Secret) {
+    object(&mut secret.metadata);
+    text(&mut secret.type_, "Opaque");
+    let texts = secret.string_data.take().into_iter().flatten();
+    let texts: BTreeMap<_, _> = texts.map(|(key, text)| (key, ByteString(text.into_bytes()))).collect();
+    if !texts.is_empty() {
+        secret.data.get_or_insert_default().extend(texts);
     }
 }
 

@@ -50,6 +50,8 @@ const KNOWN: &[(&str, &[&str])] = &[
 pub enum Readable {
     Pod,
     Job,
+    ConfigMap,
+    Secret,
 }
 
 /// What a document is.
@@ -95,6 +97,8 @@ fn heading(document: &Place) -> Result<Heading, Box<Fault>> {
         "List" => Ok(Heading::List),
         "Pod" => Ok(Heading::One(Readable::Pod)),
         "Job" => Ok(Heading::One(Readable::Job)),
+        "ConfigMap" => Ok(Heading::One(Readable::ConfigMap)),
+        "Secret" => Ok(Heading::One(Readable::Secret)),
         _ => {
             let unsupported = Fault { kind: Kind::NotSupported, ..fault(kind_mark, format!("kind {name} is not supported yet")) };
             Err(Box::new(unsupported))

@@ -1,4 +1,4 @@
-//! YAML text becomes valid, defaulted objects (Pods, Jobs), or a list of faults with file, line, column and path.
+//! YAML text becomes valid, defaulted objects (Pods, Jobs, ConfigMaps, Secrets), or a list of faults with file, line, column and path.
 //!
 //! ```text
 //! text ─ yaml ─> located tree ─ kinds ─> one tree per object ─ decode ─> Object ─ default ─> validate ─> Loaded
@@ -31,7 +31,7 @@ mod validate;
 mod yaml;
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -40,6 +40,7 @@ pub use default::pod as default_pod;
 pub use expand::expand;
 pub use fault::{Fault, Faults, Kind};
 pub use quantity::Quantity;
+pub use validate::subscripted;
 
 use fault::{Findings, Syntax};
 use kinds::Readable;
@@ -51,6 +52,8 @@ use tree::Place;
 pub enum Object {
     Pod(Box<Pod>),
     Job(Box<Job>),
+    ConfigMap(Box<ConfigMap>),
+    Secret(Box<Secret>),
 }
 
 impl Object {
@@ -58,6 +61,8 @@ impl Object {
         match self {
             Object::Pod(pod) => &pod.metadata,
             Object::Job(job) => &job.metadata,
+            Object::ConfigMap(map) => &map.metadata,
+            Object::Secret(secret) => &secret.metadata,
         }
     }
 
@@ -65,6 +70,8 @@ impl Object {
         match self {
             Object::Pod(pod) => &mut pod.metadata,
             Object::Job(job) => &mut job.metadata,
+            Object::ConfigMap(map) => &mut map.metadata,
+            Object::Secret(secret) => &mut secret.metadata,
         }
     }
 }
@@ -83,7 +90,7 @@ impl Loaded {
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
         self.objects.iter().filter_map(|object| match object {
             Object::Pod(pod) => Some(&**pod),
-            Object::Job(_) => None,
+            _ => None,
         })
     }
 }
@@ -133,6 +140,8 @@ fn object(kind: Readable, tree: &Place, loaded: &mut Loaded, faults: &mut Vec<Fa
     let object = match kind {
         Readable::Pod => Object::Pod(judged(tree, &support::POD, default::pod, validate::pod, &mut findings)),
         Readable::Job => Object::Job(judged(tree, &support::JOB, default::job, validate::job, &mut findings)),
+        Readable::ConfigMap => Object::ConfigMap(judged(tree, &support::CONFIG_MAP, default::config_map, validate::config_map, &mut findings)),
+        Readable::Secret => Object::Secret(judged(tree, &support::SECRET, default::secret, validate::secret, &mut findings)),
     };
     loaded.warnings.append(&mut findings.warnings);
     loaded.objects.push(object);

@@ -13,6 +13,7 @@
 //! wrong in the other.
 
 mod job;
+mod objects;
 
 use serde_json::Value;
 
@@ -88,6 +89,12 @@ const PROBE: &str =
     "exec httpGet tcpSocket grpc initialDelaySeconds timeoutSeconds periodSeconds successThreshold failureThreshold terminationGracePeriodSeconds";
 const HTTP_GET: &str = "path port host scheme httpHeaders";
 
+const FIELD_REF: &str = "apiVersion fieldPath";
+const RESOURCE_FIELD_REF: &str = "containerName resource divisor";
+/// An item of a volume made of a ConfigMap or a Secret; one made of the pod itself.
+const KEY_TO_PATH: &str = "key path mode";
+const DOWNWARD_FILE: &str = "path mode fieldRef resourceFieldRef";
+
 /// The rows of one kind of object.
 #[derive(Debug, Clone, Copy)]
 pub struct Table {
@@ -100,6 +107,8 @@ pub struct Table {
 
 pub const POD: Table = Table { rows: TABLE, landmarks: LANDMARKS, template: None };
 pub const JOB: Table = Table { rows: job::TABLE, landmarks: job::LANDMARKS, template: Some("spec.template.") };
+pub const CONFIG_MAP: Table = Table { rows: objects::CONFIG_MAP, landmarks: objects::LANDMARKS, template: None };
+pub const SECRET: Table = Table { rows: objects::SECRET, landmarks: objects::LANDMARKS, template: None };
 
 #[rustfmt::skip]
 pub const TABLE: &[Row] = &[
@@ -140,11 +149,10 @@ pub const TABLE: &[Row] = &[
     done("spec.securityContext.seccompProfile", "type localhostProfile"),
     done("spec.securityContext.appArmorProfile", "type localhostProfile"),
 
-    done(CONTAINER, "name image imagePullPolicy command args workingDir ports env volumeMounts resources restartPolicy restartPolicyRules \
+    done(CONTAINER, "name image imagePullPolicy command args workingDir ports env envFrom volumeMounts resources restartPolicy restartPolicyRules \
                      terminationMessagePath terminationMessagePolicy stdin stdinOnce tty securityContext lifecycle livenessProbe readinessProbe \
                      startupProbe"),
     no_effect(CONTAINER, "resizePolicy", "a running container is not resized"),
-    refused(CONTAINER, "envFrom", "ConfigMaps and Secrets are not supported yet"),
     refused(CONTAINER, "volumeDevices", "raw block volumes are not supported"),
     done("spec.containers[].livenessProbe", PROBE),
     done("spec.containers[].livenessProbe.exec", "command"),
@@ -181,10 +189,17 @@ pub const TABLE: &[Row] = &[
     done("spec.containers[].ports[]", "name containerPort protocol"),
     refused("spec.containers[].ports[]", "hostPort", "not supported yet without hostNetwork").but_on_host_network(),
     refused("spec.containers[].ports[]", "hostIP", "not supported yet without hostNetwork").but_on_host_network(),
-    done("spec.containers[].env[]", "name value"),
-    refused("spec.containers[].env[]", "valueFrom", YET),
-    done("spec.containers[].volumeMounts[]", "name mountPath readOnly subPath"),
-    refused("spec.containers[].volumeMounts[]", "subPathExpr", YET),
+    done("spec.containers[].env[]", "name value valueFrom"),
+    done("spec.containers[].env[].valueFrom", "fieldRef resourceFieldRef configMapKeyRef secretKeyRef fileKeyRef"),
+    done("spec.containers[].env[].valueFrom.fieldRef", FIELD_REF),
+    done("spec.containers[].env[].valueFrom.resourceFieldRef", RESOURCE_FIELD_REF),
+    done("spec.containers[].env[].valueFrom.configMapKeyRef", "name key optional"),
+    done("spec.containers[].env[].valueFrom.secretKeyRef", "name key optional"),
+    done("spec.containers[].env[].valueFrom.fileKeyRef", "volumeName path key optional"),
+    done("spec.containers[].envFrom[]", "prefix configMapRef secretRef"),
+    done("spec.containers[].envFrom[].configMapRef", "name optional"),
+    done("spec.containers[].envFrom[].secretRef", "name optional"),
+    done("spec.containers[].volumeMounts[]", "name mountPath readOnly subPath subPathExpr"),
     done("spec.containers[].volumeMounts[]", "mountPropagation recursiveReadOnly"),
     done("spec.containers[].resources", "limits requests"),
     refused("spec.containers[].resources", "claims", "there is no driver for it"),
@@ -203,11 +218,31 @@ pub const TABLE: &[Row] = &[
     done("spec.containers[].securityContext.seccompProfile", "type localhostProfile"),
     done("spec.containers[].securityContext.appArmorProfile", "type localhostProfile"),
 
-    done("spec.volumes[]", "name emptyDir hostPath"),
+    done("spec.volumes[]", "name emptyDir hostPath configMap secret downwardAPI projected"),
     done("spec.volumes[].emptyDir", "sizeLimit"),
     refused("spec.volumes[].emptyDir", "medium", "huge pages are not supported yet").but(&["\"Memory\""]),
     done("spec.volumes[].hostPath", "path type"),
-    refused("spec.volumes[]", "configMap secret downwardAPI projected image persistentVolumeClaim ephemeral", OTHER_VOLUME),
+    done("spec.volumes[].configMap", "name items defaultMode optional"),
+    done("spec.volumes[].configMap.items[]", KEY_TO_PATH),
+    done("spec.volumes[].secret", "secretName items defaultMode optional"),
+    done("spec.volumes[].secret.items[]", KEY_TO_PATH),
+    done("spec.volumes[].downwardAPI", "items defaultMode"),
+    done("spec.volumes[].downwardAPI.items[]", DOWNWARD_FILE),
+    done("spec.volumes[].downwardAPI.items[].fieldRef", FIELD_REF),
+    done("spec.volumes[].downwardAPI.items[].resourceFieldRef", RESOURCE_FIELD_REF),
+    done("spec.volumes[].projected", "sources defaultMode"),
+    done("spec.volumes[].projected.sources[]", "configMap secret downwardAPI"),
+    done("spec.volumes[].projected.sources[].configMap", "name items optional"),
+    done("spec.volumes[].projected.sources[].configMap.items[]", KEY_TO_PATH),
+    done("spec.volumes[].projected.sources[].secret", "name items optional"),
+    done("spec.volumes[].projected.sources[].secret.items[]", KEY_TO_PATH),
+    done("spec.volumes[].projected.sources[].downwardAPI", "items"),
+    done("spec.volumes[].projected.sources[].downwardAPI.items[]", DOWNWARD_FILE),
+    done("spec.volumes[].projected.sources[].downwardAPI.items[].fieldRef", FIELD_REF),
+    done("spec.volumes[].projected.sources[].downwardAPI.items[].resourceFieldRef", RESOURCE_FIELD_REF),
+    refused("spec.volumes[].projected.sources[]", "serviceAccountToken", "there is no API server that would know the token"),
+    refused("spec.volumes[].projected.sources[]", "clusterTrustBundle podCertificate", "there is no cluster that would issue it"),
+    refused("spec.volumes[]", "image persistentVolumeClaim ephemeral", OTHER_VOLUME),
     refused("spec.volumes[]", "awsElasticBlockStore azureDisk azureFile cephfs cinder csi fc flexVolume flocker gcePersistentDisk gitRepo glusterfs \
                                iscsi nfs photonPersistentDisk portworxVolume quobyte rbd scaleIO storageos vsphereVolume",
             "network and cloud volumes are not supported"),
@@ -376,7 +411,7 @@ mod tests {
 
     #[test]
     fn every_field_is_judged_once() {
-        for table in [POD, JOB] {
+        for table in [POD, JOB, CONFIG_MAP, SECRET] {
             let mut seen = std::collections::HashSet::new();
             for row in table.rows {
                 for field in row.fields.split_whitespace() {
@@ -402,7 +437,7 @@ mod tests {
 
     #[test]
     fn every_landmark_is_an_object_of_the_table() {
-        for table in [POD, JOB] {
+        for table in [POD, JOB, CONFIG_MAP, SECRET] {
             assert!(table.landmarks.iter().all(|landmark| table.fields(landmark).next().is_some()));
         }
     }

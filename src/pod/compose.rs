@@ -10,6 +10,7 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType, Spec};
 use rustix::fs::OFlags;
 
 use super::ground::{self, pod_spec};
+use super::objects::environment::{self, Environment, Origin};
 use super::{propagation, user};
 use crate::cgroup;
 use crate::container::plan::{self, Layers, Plan};
@@ -20,6 +21,7 @@ use crate::image::Image;
 use crate::sys::devices;
 use crate::sys::file::{self, Within};
 use crate::sys::user::{held_capabilities, kernel_version};
+use crate::volume;
 
 /// What a container writes to its root, in the directory of its start.
 pub const UPPER: &str = "upper";
@@ -40,6 +42,8 @@ pub struct Whole<'a> {
     /// The directory of this start.
     pub attempt: &'a Path,
     pub hostname: &'a str,
+    /// Where the container's variables come from.
+    pub origin: &'a Origin<'a>,
     /// Where a volume of the pod is.
     pub volumes: &'a dyn Fn(&str) -> Result<PathBuf>,
     pub pause: Option<u32>,
@@ -58,12 +62,14 @@ impl Whole<'_> {
     pub fn compose(&self) -> Result<(Spec, Plan)> {
         let pod_spec = pod_spec(self.pod);
         let seccomp = self.seccomp_profile()?;
+        let env = self.origin.environment(self.container)?;
         let around = Surroundings {
             image: self.image,
             user: &user::of(self.pod, self.container, self.image)?,
             root: self.scene.join(ground::ROOT),
+            env: &env,
             hostname: self.hostname,
-            mounts: self.mounts()?,
+            mounts: self.mounts(&env)?,
             pause: self.pause,
             target: self.target,
             cgroup: self.cgroup.to_owned(),
@@ -81,8 +87,8 @@ impl Whole<'_> {
     }
 
     /// The pod's own files, shared memory and volumes. A volume at the place of one of the pod's files is what the container sees.
-    fn mounts(&self) -> Result<Vec<Mount>> {
-        let mut mounts = self.container.volume_mounts.iter().flatten().map(|wish| self.volume_mount(wish)).collect::<Result<Vec<_>>>()?;
+    fn mounts(&self, env: &Environment) -> Result<Vec<Mount>> {
+        let mut mounts = self.container.volume_mounts.iter().flatten().map(|wish| self.volume_mount(wish, env)).collect::<Result<Vec<_>>>()?;
         let own = |source: PathBuf, destination: &str| Mount { source, destination: destination.into(), ..Default::default() };
         // As containerd does with its own; /etc/hosts is the kubelet's, and stays writable (§18).
         let sealed = self.container.security_context.as_ref().is_some_and(|context| context.read_only_root_filesystem == Some(true));
@@ -103,15 +109,18 @@ impl Whole<'_> {
     }
 
     /// §20: one volumeMount. Kernels that mount recursively read-only are all that minipod runs on (5.12), so IfPossible is Enabled.
-    fn volume_mount(&self, wish: &VolumeMount) -> Result<Mount> {
+    fn volume_mount(&self, wish: &VolumeMount, env: &Environment) -> Result<Mount> {
+        let sealed = pod_spec(self.pod).volumes.iter().flatten().any(|volume| volume.name == wish.name && volume::is_read_only(volume));
+        let expression = wish.sub_path_expr.as_deref().filter(|expression| !expression.is_empty());
+        let expanded = expression.map(|expression| environment::expanded_path(expression, env)).transpose()?;
         let source = (self.volumes)(&wish.name).map_err(|e| e.reason("CreateContainerConfigError"))?;
         let propagation = propagation::of(wish);
         propagation::check(pod_spec(self.pod), wish, &source)?;
         Ok(Mount {
             source: propagation::shared_source(pod_spec(self.pod), &wish.name, self.scene).unwrap_or(source),
-            sub_path: wish.sub_path.clone().filter(|path| !path.is_empty()),
+            sub_path: expanded.or_else(|| wish.sub_path.clone()).filter(|path| !path.is_empty()),
             destination: Path::new("/").join(&wish.mount_path),
-            read_only: wish.read_only == Some(true),
+            read_only: wish.read_only == Some(true) || sealed,
             recursive_read_only: matches!(wish.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible")),
             propagation,
         })

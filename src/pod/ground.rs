@@ -8,6 +8,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec};
 
 use super::dir::{PodDir, make_dirs};
+use super::objects::downward::Allocatable;
 use super::places::Places;
 use super::propagation;
 use crate::cgroup::{self, Cgroup, DeviceProgram, Devices, Hierarchies, Limits, PodCgroup, Unenforced};
@@ -49,7 +50,7 @@ pub struct Ground {
     /// The mount namespace that we have left.
     pub host_mounts: OwnedFd,
     pub logs: PathBuf,
-    pub node_memory: u64,
+    pub machine: Allocatable,
 }
 
 impl Ground {
@@ -92,7 +93,7 @@ impl Ground {
             devices,
             host_mounts,
             logs,
-            node_memory: node_memory(),
+            machine: machine(places),
         };
         if let Err(error) = ground.furnish() {
             ground.clear();
@@ -213,9 +214,12 @@ pub fn of_ephemeral(ephemeral: &EphemeralContainer) -> Container {
     }
 }
 
-/// Bytes of memory of this machine; 0 if it cannot be told.
-pub fn node_memory() -> u64 {
+/// What this machine has; 0 of what cannot be told.
+pub fn machine(places: &Places) -> Allocatable {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")).and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
+    // A line `cpuN` for each that is online.
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let cpus = stat.lines().filter(|line| line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))).count();
+    Allocatable { cpus: cpus as u64, memory: kib.unwrap_or(0) * 1024, storage: file::capacity(&places.lib).unwrap_or(0) }
 }

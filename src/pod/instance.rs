@@ -11,6 +11,8 @@ use super::compose::{self, Whole};
 use super::dir::make_dirs;
 use super::ground::{CGROUP_PATIENCE, Ground, pod_spec};
 use super::handler;
+use super::objects::environment::Origin;
+use super::objects::{Objects, env_file};
 use super::sandbox::{Sandbox, hostname};
 use super::supervisor::attached::Attached;
 use crate::cgroup::{self, Cgroup, Unenforced};
@@ -144,8 +146,15 @@ fn launch_in(
     let ground = home.ground;
     ground.hold_to_devices(container, own_cgroup)?;
     let join_files = own_cgroup.join_files()?;
+    let origin = Origin {
+        pod: home.pod,
+        sources: &Objects::new(&ground.places, &ground.dir.namespace),
+        machine: ground.machine,
+        file: &|asked| env_file::read(home.volumes.source(&asked.volume_name)?, &asked.path),
+    };
     let whole = Whole {
         pod: home.pod,
+        origin: &origin,
         container,
         image,
         mount_points: &ground.store.mount_points()?,
@@ -157,7 +166,7 @@ fn launch_in(
         target: target.map(|target| target.pid),
         cgroup: own_cgroup.path(),
         limited: !join_files.is_empty(),
-        node_memory: ground.node_memory,
+        node_memory: ground.machine.memory,
         seccomp: &ground.places.seccomp(),
     };
     let (spec, plan) = whole.compose()?;

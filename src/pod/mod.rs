@@ -28,6 +28,7 @@ mod handler;
 mod instance;
 pub mod job;
 mod journal;
+pub mod objects;
 pub mod places;
 mod propagation;
 mod sandbox;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// The three trees, and the name below which cgroups are made.
 #[derive(Debug, Clone)]
 pub struct Places {
-    /// Outlives a reboot: the image store, the pods, the jobs.
+    /// Outlives a reboot: the image store, the pods, the jobs, the objects that they use.
     pub lib: PathBuf,
     /// Does not: address leases.
     pub run: PathBuf,
@@ -42,6 +42,10 @@ impl Places {
 
     pub fn jobs(&self) -> PathBuf {
         self.lib.join("jobs")
+    }
+
+    pub fn objects(&self) -> PathBuf {
+        self.lib.join("objects")
     }
 
     pub fn network(&self) -> PathBuf {

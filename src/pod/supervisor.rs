@@ -15,6 +15,7 @@ pub(super) mod attached;
 mod clients;
 mod ephemeral;
 mod errand;
+mod objects;
 mod source;
 mod told;
 
@@ -37,6 +38,7 @@ use super::sandbox::Sandbox;
 use crate::error::{Error, Result};
 use crate::lifecycle::{self, Action, At, C, Event, Facts, FailedAt, Hook, Spec};
 use crate::network::Names;
+use crate::sys::notify::Notify;
 use crate::sys::poll::Poll;
 use crate::sys::{process, socket};
 use crate::volume::Volumes;
@@ -81,6 +83,8 @@ pub struct Supervisor {
     unwritten: bool,
     deadline_told: bool,
     asking: Asking,
+    /// Watches the objects that the pod asks for, if it asks for any.
+    objects: Option<Notify>,
     /// Something was done since memory was last given back.
     untrimmed: bool,
     /// Directories of ended starts. What comes next must not wait until the disk has removed them.
@@ -97,6 +101,7 @@ impl Supervisor {
         let journal = Journal::new(&ground.dir.namespace, &ground.dir.name, &spec.uid);
         Supervisor {
             asking: Asking::new(&spec),
+            objects: None,
             untrimmed: true,
             rubbish: Vec::new(),
             names: ground.network.names(),
@@ -137,6 +142,7 @@ impl Supervisor {
 
     /// Looks after the pod until nothing of it runs and nothing will; then leaves, or waits for its owner to leave, and cleans up.
     pub fn run(mut self) {
+        self.watch_objects();
         while self.facts.finished.is_none() {
             let (actions, wake) = lifecycle::decide(&self.spec, &self.facts, now().mono);
             self.tell_deadline();
@@ -218,8 +224,8 @@ impl Supervisor {
     fn set_up_volumes(&mut self) -> Result<()> {
         if self.volumes.is_none() {
             let spec = pod_spec(&self.pod);
-            let memory = crate::cgroup::limits::of_pod(spec).memory_bytes;
-            self.volumes = Some(Volumes::set_up(spec, &self.ground.volumes(), memory.or(Some(self.ground.node_memory)))?);
+            let memory = crate::cgroup::limits::of_pod(spec).memory_bytes.or(Some(self.ground.machine.memory));
+            self.volumes = Some(Volumes::set_up(spec, &self.ground.volumes(), memory, &|volume| self.files_of(volume))?);
         }
         Ok(())
     }
@@ -344,6 +350,7 @@ impl Supervisor {
             Source::Errand(number) => self.hear_errand(number, true),
             Source::Said(number) => self.hear_errand(number, false),
             Source::Prober => self.hear_prober(),
+            Source::Objects => self.hear_objects(),
             Source::Exit(c) => self.reap(c),
             Source::Output(c, stream) => self.pump(c, stream),
             Source::Room(c) => self.make_room(c),

@@ -195,6 +195,12 @@ pub fn set_mode(path: impl AsRef<Path>, mode: u32) -> Result<()> {
     fs::chmod(path.as_ref(), Mode::from_raw_mode(mode)).map_err(failed("chmod", path.as_ref()))
 }
 
+/// The size of the file system that a path is on, in bytes, used or not.
+pub fn capacity(path: impl AsRef<Path>) -> Result<u64> {
+    let found = fs::statvfs(path.as_ref()).map_err(failed("statfs", path.as_ref()))?;
+    Ok(found.f_blocks.saturating_mul(found.f_frsize))
+}
+
 /// Removes a tree without following a symlink and without leaving `path`; a missing one is fine.
 pub fn remove_tree(path: impl AsRef<Path>) -> Result<()> {
     match std::fs::remove_dir_all(path.as_ref()) {

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! <dir>/kubernetes.io~empty-dir/NAME     emptyDir, on disk, or a tmpfs on that directory (medium: Memory)
+//! <dir>/kubernetes.io~configmap/NAME     configMap, on disk
+//! <dir>/kubernetes.io~secret/NAME        secret, on a tmpfs; likewise ~downward-api and ~projected
 //! the path itself                        hostPath, after the check of its type
 //! ```
 //!
 //! All volumes are set up before the pod's first process and stay until the pod is gone; a restart of a container finds
 //! them as they were. A tmpfs is mounted in the mount namespace of the caller, which the host does not see and the
-//! containers, cloned later, inherit.
+//! containers, cloned later, inherit. Where the files of a volume come from (objects, the pod itself) is the caller's to know.
 //!
 //! Not here: the mounts inside a container (its child makes them, from [`Volumes::source`] or [`open_sub_path`]); the
 //! sizeLimit of an emptyDir on disk, which no file system enforces (Kubernetes evicts the pod instead: a count of the
@@ -15,6 +17,7 @@
 
 mod host_path;
 mod ownership;
+mod payload;
 mod sub_path;
 
 use std::os::fd::AsFd;
@@ -28,16 +31,26 @@ use crate::manifest::quantity::Quantity;
 use crate::sys::{file, mount};
 
 pub use ownership::{Change, give_to_group};
+pub use payload::{File, Payload};
 pub use sub_path::{open_sub_path, prepare_sub_path};
 
 /// The kubelet's directory for the plugin, which tools that look into a pod's directory know.
 const EMPTY_DIR: &str = "kubernetes.io~empty-dir";
+
+/// What the volumes are that are made of files, with the kubelet's directories for their plugins, and whether they are kept in memory.
+const MADE: [(&str, bool); 4] =
+    [("kubernetes.io~configmap", false), ("kubernetes.io~secret", true), ("kubernetes.io~downward-api", true), ("kubernetes.io~projected", true)];
+
+/// The files of a volume that is made of some.
+pub type Contents<'a> = dyn Fn(&Volume) -> Result<Payload> + 'a;
 
 /// The volumes of one pod, set up.
 #[derive(Debug)]
 pub struct Volumes {
     dir: PathBuf,
     set_up: Vec<Source>,
+    /// fsGroup.
+    group: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -56,11 +69,11 @@ impl Volumes {
     ///
     /// `memory` is the most that a tmpfs may hold, in bytes: the pod's memory limit if it has one, or what the machine has.
     /// Errors have the reason `FailedMount` and Kubernetes' text; the pod waits in ContainerCreating with them.
-    pub fn set_up(pod: &PodSpec, dir: &Path, memory: Option<u64>) -> Result<Volumes> {
-        let mut volumes = Volumes { dir: dir.to_owned(), set_up: Vec::new() };
+    pub fn set_up(pod: &PodSpec, dir: &Path, memory: Option<u64>, contents: &Contents<'_>) -> Result<Volumes> {
         let group = pod.security_context.as_ref().and_then(|context| context.fs_group);
+        let mut volumes = Volumes { dir: dir.to_owned(), set_up: Vec::new(), group };
         for volume in pod.volumes.iter().flatten() {
-            match volumes.add(volume, group, memory) {
+            match volumes.add(volume, memory, contents) {
                 Ok(source) => volumes.set_up.push(source),
                 Err(error) => {
                     volumes.set_up.iter().rev().for_each(Source::take_back);
@@ -71,13 +84,19 @@ impl Volumes {
         Ok(volumes)
     }
 
-    fn add(&self, volume: &Volume, group: Option<i64>, memory: Option<u64>) -> Result<Source> {
+    fn add(&self, volume: &Volume, memory: Option<u64>, contents: &Contents<'_>) -> Result<Source> {
         let name = volume.name.clone();
         if name.is_empty() || name.contains(['/', '\0']) || name == "." || name == ".." {
             return Err(Error::said("the name cannot be that of a directory"));
         }
         if let Some(host) = &volume.host_path {
             return Ok(Source { name, path: host_path::checked(host)?, mounted: false, new: false });
+        }
+        if let Some((plugin, in_memory)) = made(volume) {
+            // Before anything is made: what is not there is the usual failure.
+            let payload = contents(volume)?;
+            let mut source = Source::make(name, self.dir.join(plugin))?;
+            return source.fill_with(&payload, in_memory, self.group).map(|()| source);
         }
         let unset = EmptyDirVolumeSource::default();
         let source = match (&volume.empty_dir, kind_of(volume)) {
@@ -86,16 +105,19 @@ impl Volumes {
             (None, None) => &unset,
             (None, Some(kind)) => return Err(Error::said(format!("volumes of kind {kind} are not supported"))),
         };
-        let path = self.dir.join(EMPTY_DIR).join(&name);
-        let new = make_dir(&path)?;
-        let mut made = Source { name, path, mounted: false, new };
-        match made.fill(source, group, memory) {
+        let mut made = Source::make(name, self.dir.join(EMPTY_DIR))?;
+        match made.fill(source, self.group, memory) {
             Ok(()) => Ok(made),
             Err(error) => {
                 made.take_back();
                 Err(error)
             }
         }
+    }
+
+    /// Brings the files of a volume that is made of some up to date; all at once, and only if they changed.
+    pub fn update(&self, name: &str, payload: &Payload) -> Result<()> {
+        payload::write(file::open_dir(self.source(name)?)?.as_fd(), payload, self.group).map(drop)
     }
 
     /// The path on this machine that is mounted into containers: a directory, or what a hostPath is.
@@ -114,6 +136,28 @@ impl Volumes {
 }
 
 impl Source {
+    fn make(name: String, parent: PathBuf) -> Result<Source> {
+        let path = parent.join(&name);
+        let new = make_dir(&path)?;
+        Ok(Source { name, path, mounted: false, new })
+    }
+
+    /// Writes the first files. What holds secrets is never on a disk.
+    fn fill_with(&mut self, payload: &Payload, in_memory: bool, group: Option<i64>) -> Result<()> {
+        let filled = (|| {
+            if in_memory {
+                mount::tmpfs(&self.path, "tmpfs", None, 0o1777)?;
+                self.mounted = true;
+            }
+            payload::write(file::open_dir(&self.path)?.as_fd(), payload, group)?;
+            group.map_or(Ok(()), |group| give_to_group(&self.path, group, true, Change::Always))
+        })();
+        if filled.is_err() {
+            self.take_back();
+        }
+        filled
+    }
+
     /// Gives the directory of an emptyDir its medium and its owner.
     fn fill(&mut self, source: &EmptyDirVolumeSource, group: Option<i64>, memory: Option<u64>) -> Result<()> {
         match source.medium.as_deref().unwrap_or("") {
@@ -128,13 +172,13 @@ impl Source {
         group.map_or(Ok(()), |group| give_to_group(&self.path, group, false, Change::Always))
     }
 
-    /// Undoes a set-up that failed half-way; nothing runs yet, so what is new is empty.
+    /// Undoes a set-up that failed half-way; nothing runs yet, so what is new holds nothing but what we wrote.
     fn take_back(&self) {
         if self.mounted {
             let _ = mount::unmount(&self.path);
         }
         if self.new {
-            let _ = std::fs::remove_dir(&self.path);
+            let _ = file::remove_tree(&self.path);
         }
     }
 }
@@ -143,17 +187,32 @@ impl Source {
 pub fn source_of(pod: &PodSpec, dir: &Path, name: &str) -> Result<PathBuf> {
     let volume = pod.volumes.iter().flatten().find(|volume| volume.name == name);
     let volume = volume.ok_or_else(|| Error::said(format!("the pod has no volume {name:?}")))?;
-    Ok(volume.host_path.as_ref().map_or_else(|| dir.join(EMPTY_DIR).join(name), |host| PathBuf::from(&host.path)))
+    let own = || dir.join(made(volume).map_or(EMPTY_DIR, |(plugin, _)| plugin)).join(name);
+    Ok(volume.host_path.as_ref().map_or_else(own, |host| PathBuf::from(&host.path)))
 }
 
-/// Removes the directories of all emptyDirs below `dir`; also those of a pod whose supervisor is gone, and its tmpfs with it.
+/// Where a volume is kept that is made of files; whether in memory. Nobody may write to it but us.
+fn made(volume: &Volume) -> Option<(&'static str, bool)> {
+    let is = [volume.config_map.is_some(), volume.secret.is_some(), volume.downward_api.is_some(), volume.projected.is_some()];
+    MADE.into_iter().zip(is).find(|(_, is)| *is).map(|(made, _)| made)
+}
+
+/// Whether containers can only read a volume, whatever their mounts say.
+pub fn is_read_only(volume: &Volume) -> bool {
+    made(volume).is_some()
+}
+
+/// Removes all that is the pod's own below `dir`; also those of a pod whose supervisor is gone, and its tmpfs with it.
 ///
 /// A container with Bidirectional propagation may have mounted a part of the host inside: the removal works through a view
 /// in which nothing is mounted, so it cannot delete what is not the pod's.
 pub fn remove_dirs(dir: &Path) -> Vec<Error> {
-    let all = dir.join(EMPTY_DIR);
-    let failed = |call| move |e: std::io::Error| Error::io(call, dir.join(EMPTY_DIR).display(), &e);
-    let view = match mount::bare_view(&all) {
+    MADE.iter().map(|(plugin, _)| *plugin).chain([EMPTY_DIR]).flat_map(|plugin| remove_dirs_in(&dir.join(plugin))).collect()
+}
+
+fn remove_dirs_in(all: &Path) -> Vec<Error> {
+    let failed = |call| move |e: std::io::Error| Error::io(call, all.display(), &e);
+    let view = match mount::bare_view(all) {
         Err(error) if error.is(libc::ENOENT) => return Vec::new(),
         Err(error) => return vec![error],
         Ok(view) => view,
@@ -168,7 +227,7 @@ pub fn remove_dirs(dir: &Path) -> Vec<Error> {
     };
     let mut errors: Vec<Error> = entries.filter_map(|entry| remove(entry).err()).collect();
     if errors.is_empty() {
-        errors.extend(std::fs::remove_dir(&all).map_err(failed("rmdir")).err());
+        errors.extend(std::fs::remove_dir(all).map_err(failed("rmdir")).err());
     }
     errors
 }

@@ -14,7 +14,7 @@ use crate::sys::{file, tree};
 
 /// What the group may do with files and, with [`ENTER`], with directories.
 const WRITE: u32 = 0o660;
-const READ: u32 = 0o440;
+pub(super) const READ: u32 = 0o440;
 const ENTER: u32 = 0o2110;
 
 /// Whether a volume whose root is as it should be is looked through all the same (`fsGroupChangePolicy`).

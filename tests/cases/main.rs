@@ -24,6 +24,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod ending;
+mod environment;
 mod ephemeral;
 mod escapes;
 mod examples;
@@ -37,6 +38,7 @@ mod left;
 mod limits;
 mod logs;
 mod needs;
+mod objects;
 mod pod;
 mod probes;
 mod process;
@@ -99,6 +101,8 @@ fn main() -> ExitCode {
         verbs::CASES,
         ephemeral::CASES,
         volumes::CASES,
+        environment::CASES,
+        objects::CASES,
         security::CASES,
         escapes::CASES,
         limits::CASES,

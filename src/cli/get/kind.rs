@@ -6,12 +6,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
 use super::Refusal;
+use crate::manifest::Object;
 
 /// The kinds of objects that are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Pod,
     Job,
+    ConfigMap,
+    Secret,
 }
 
 impl Kind {
@@ -20,7 +23,18 @@ impl Kind {
         match word {
             "pods" | "pod" | "po" => Some(Kind::Pod),
             "jobs" | "job" | "jobs.batch" | "job.batch" => Some(Kind::Job),
+            "configmaps" | "configmap" | "cm" => Some(Kind::ConfigMap),
+            "secrets" | "secret" => Some(Kind::Secret),
             _ => None,
+        }
+    }
+
+    pub fn of_object(object: &Object) -> Kind {
+        match object {
+            Object::Pod(_) => Kind::Pod,
+            Object::Job(_) => Kind::Job,
+            Object::ConfigMap(_) => Kind::ConfigMap,
+            Object::Secret(_) => Kind::Secret,
         }
     }
 
@@ -29,6 +43,8 @@ impl Kind {
         match self {
             Kind::Pod => "Pod",
             Kind::Job => "Job",
+            Kind::ConfigMap => "ConfigMap",
+            Kind::Secret => "Secret",
         }
     }
 
@@ -37,6 +53,8 @@ impl Kind {
         match self {
             Kind::Pod => "pod",
             Kind::Job => "job.batch",
+            Kind::ConfigMap => "configmap",
+            Kind::Secret => "secret",
         }
     }
 
@@ -45,28 +63,28 @@ impl Kind {
         match self {
             Kind::Pod => "pods",
             Kind::Job => "jobs.batch",
+            Kind::ConfigMap => "configmaps",
+            Kind::Secret => "secrets",
         }
     }
 
     pub fn unknown(word: &str) -> Refusal {
-        Refusal::client(format!("the server doesn't have a resource type {word:?}; there are pods, jobs and events"))
+        Refusal::client(format!("the server doesn't have a resource type {word:?}; there are pods, jobs, configmaps, secrets and events"))
     }
 }
 
 /// What is listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
-    /// Pods; those of the names alone, if there are any.
-    Pods(Vec<String>),
-    /// Jobs, likewise.
-    Jobs(Vec<String>),
+    /// Objects of a kind; those of the names alone, if there are any.
+    Objects(Kind, Vec<String>),
     Events,
 }
 
 impl What {
-    /// Reads `pods [NAME...]`, `pod/NAME...`, the same with jobs, or `events`.
+    /// Reads `pods [NAME...]`, `pod/NAME...`, the same with another kind, or `events`.
     pub fn read(words: &[String]) -> std::result::Result<What, Refusal> {
-        let (first, names) = words.split_first().ok_or_else(|| Refusal::client("you must say what to list: pods, jobs or events"))?;
+        let (first, names) = words.split_first().ok_or_else(|| Refusal::client("you must say what to list: pods, jobs, configmaps, secrets or events"))?;
         if let Some((word, _)) = first.split_once('/') {
             let kind = Kind::of(word);
             let name = |word: &String| match word.split_once('/') {
@@ -74,26 +92,19 @@ impl What {
                 _ => Err(Refusal::client(format!("there is no {word:?} here: name pods as pod/NAME, jobs as job/NAME"))),
             };
             let names = words.iter().map(name).collect::<std::result::Result<_, _>>()?;
-            return Ok(What::named(kind.unwrap_or(Kind::Pod), names));
+            return Ok(What::Objects(kind.unwrap_or(Kind::Pod), names));
         }
         match first.as_str() {
             "events" | "event" | "ev" if names.is_empty() => Ok(What::Events),
             "events" | "event" | "ev" => Err(Refusal::client("events are listed all together: leave out the names")),
-            word => Kind::of(word).map(|kind| What::named(kind, names.to_vec())).ok_or_else(|| Kind::unknown(word)),
-        }
-    }
-
-    fn named(kind: Kind, names: Vec<String>) -> What {
-        match kind {
-            Kind::Pod => What::Pods(names),
-            Kind::Job => What::Jobs(names),
+            word => Kind::of(word).map(|kind| What::Objects(kind, names.to_vec())).ok_or_else(|| Kind::unknown(word)),
         }
     }
 
     /// The names, if objects are listed.
     pub fn names(&self) -> Option<&[String]> {
         match self {
-            What::Pods(names) | What::Jobs(names) => Some(names),
+            What::Objects(_, names) => Some(names),
             What::Events => None,
         }
     }

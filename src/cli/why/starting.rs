@@ -102,6 +102,8 @@ pub(super) fn mount(whole: &Whole<'_>) -> Option<Vec<String>> {
     let message = event.message.as_deref().unwrap_or_default().trim();
     let next = if message.contains("hostPath") {
         "Make the path on this machine, correct it, or write `type: DirectoryOrCreate` beside it. minipod tries again by itself."
+    } else if message.contains("configmap") || message.contains("secret") {
+        "Make the object (`minipod apply -f FILE`), correct its name or key, or write `optional: true` beside it. minipod goes on as soon as it is there."
     } else {
         "Nothing starts before that is right; minipod tries again by itself. `minipod delete pod` gives up."
     };

@@ -53,7 +53,7 @@ fn one(container: &Container, spec: &PodSpec, known: &HashSet<&str>, at: &At, fi
     word(container.image_pull_policy.as_deref(), &["Always", "IfNotPresent", "Never"], &at.field("imagePullPolicy"), findings);
     word(container.termination_message_policy.as_deref(), &["File", "FallbackToLogsOnError"], &at.field("terminationMessagePolicy"), findings);
     ports::of(container, spec.host_network == Some(true), at, findings);
-    env::of(container, at, findings);
+    env::of(container, spec.volumes.as_deref().unwrap_or_default(), at, findings);
     volumes::mounts(container, known, at, findings);
     if let Some(requirements) = &container.resources {
         resources::of(requirements, resources::Of::Container, &at.field("resources"), findings);

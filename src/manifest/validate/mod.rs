@@ -11,11 +11,13 @@ mod job;
 mod metadata;
 mod names;
 mod network;
+mod objects;
 mod placement;
 mod ports;
 mod resources;
 mod restart;
 mod security;
+mod sources;
 mod volumes;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
@@ -24,6 +26,8 @@ use super::fault::Findings;
 use super::path::At;
 
 pub use job::job;
+pub use objects::{config_map, secret};
+pub use sources::subscripted;
 
 /// Judges a whole, defaulted Pod.
 pub fn pod(pod: &Pod, findings: &mut Findings) {

@@ -15,6 +15,9 @@ const LABEL_VALUE: &str = "a valid label must be an empty string or consist of a
                            with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is \
                            '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 
+const DATA_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or \
+                        'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
+
 fn longer_than(most: usize) -> String {
     format!("must be no more than {most} characters")
 }
@@ -76,6 +79,31 @@ pub fn qualified(text: &str) -> Vec<String> {
     wrong
 }
 
+/// What is wrong with a key of a ConfigMap or a Secret, which may become the name of a file.
+pub fn data_key(text: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if text.len() > 253 {
+        wrong.push(longer_than(253));
+    }
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
+        wrong.push(DATA_KEY.to_owned());
+    }
+    match text {
+        "." | ".." => wrong.push(format!("must not be '{text}'")),
+        text if text.starts_with("..") => wrong.push("must not start with '..'".to_owned()),
+        _ => {}
+    }
+    wrong
+}
+
+/// What is wrong with the name of an environment variable: relaxed in 1.34 (KEP-4369) from C identifiers to what a process can be given.
+pub fn variable(text: &str) -> Vec<String> {
+    match text.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=') {
+        true => Vec::new(),
+        false => vec!["a valid environment variable name must consist only of printable ASCII characters other than '='".to_owned()],
+    }
+}
+
 /// What is wrong with the name of a port (IANA's service names).
 pub fn port(text: &str) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -132,6 +160,8 @@ mod tests {
             (label_value, vec!["", "a", "A_b.c-d"], vec!["-a", "a-", "a b", "a/b", long.as_str()]),
             (qualified, vec!["a", "A", "example.com/A_b"], vec!["", "/a", "a/", "a/b/c", "A.b/c", "-a", long.as_str()]),
             (port, vec!["http", "a1-b"], vec!["80", "-a", "a-", "a--b", "HTTP", "sixteen-letters-x"]),
+            (data_key, vec!["a", "A_b.c-d", ".hidden", "a..b"], vec!["", ".", "..", "..a", "a/b", "a b", "ä", "a\0"]),
+            (variable, vec!["A", "a.b-c d"], vec!["A=", "ä", "a\n"]),
             (ip, vec!["127.0.0.1", "::1"], vec!["", "1.2.3", "01.2.3.4", "localhost", "1.2.3.4/8"]),
         ] {
             good.iter().for_each(|text| assert_eq!(rule(text), Vec::<String>::new(), "{text}"));

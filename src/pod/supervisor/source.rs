@@ -20,6 +20,8 @@ pub(super) enum Source {
     /// An errand has said something.
     Said(usize),
     Prober,
+    /// A ConfigMap or a Secret has come, changed or gone.
+    Objects,
 }
 
 impl Source {
@@ -47,6 +49,7 @@ impl Source {
             Source::Errand(number) => (9, number),
             Source::Said(number) => (10, number),
             Source::Prober => (11, 0),
+            Source::Objects => (12, 0),
         };
         kind << 32 | number as u64
     }
@@ -66,6 +69,7 @@ impl Source {
             9 => Source::Errand(number),
             10 => Source::Said(number),
             11 => Source::Prober,
+            12 => Source::Objects,
             _ => return None,
         })
     }
