@@ -7,7 +7,7 @@ use clap::Args;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{How, Kind, Refused, already_exists, manifest_of, need_root, pod_job};
+use super::{How, Kind, already_exists, manifest_of, need_root, pod_job};
 use crate::error::Error;
 use crate::manifest::Object;
 use crate::pod::objects::{Change, Kept, Objects};
@@ -67,8 +67,8 @@ fn start_object(places: &Places, object: &Object, how: &How, may_change: bool) -
     match object {
         Object::Pod(pod) => match start::start(places, Pod::clone(pod), &options) {
             Ok(started) => Outcome::Created(started.dir.name.clone()),
-            Err(Refused::AlreadyExists(known)) => Outcome::Exists { same: start::is_same(&known, pod) },
-            Err(Refused::Failed(error)) => Outcome::Failed(error),
+            Err(start::Refusal::AlreadyExists(known)) => Outcome::Exists { same: start::is_same(&known, pod) },
+            Err(start::Refusal::Failed(error)) => Outcome::Failed(error),
         },
         Object::Job(job) => match pod_job::start(places, Job::clone(job), &options) {
             Ok(started) => Outcome::Created(started.dir.name.clone()),
