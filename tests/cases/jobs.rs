@@ -255,4 +255,28 @@ pub const CASES: &[Case] = &[
         drop(watch);
         world.assert_nothing_left();
     }),
+    case("JOB-13", |world| {
+        let created = world.start(&["wait", "job/j", "--for=create"]);
+        apply(world, "j", json!({}), &Pod::new("p", "Never").app("a", &await_file("go")));
+        assert_eq!(created.wait().ok(), "job.batch/j condition met\n");
+        let late = world.minipod(&["wait", "jobs", "--all", "--for=condition=complete", "--timeout=0"]);
+        late.fails_with(&["error: timed out waiting for the condition on jobs.batch/j"]);
+        let waits = [
+            world.start(&["wait", "job", "j", "--for=condition=Complete", "--timeout=1m"]),
+            world.start(&["wait", "job/j", "--for=jsonpath={.status.succeeded}=1", "--timeout=1m"]),
+        ];
+        let never = world.start(&["wait", "job/j", "--for=condition=Failed", "--timeout=1m"]);
+        world.touch("go");
+        for wait in waits {
+            assert_eq!(wait.wait().ok(), "job.batch/j condition met\n");
+        }
+        let never = never.wait();
+        never.fails_with(&["error: job.batch/j: the job is complete, so condition Failed=True can no longer come true"]);
+        assert_eq!(never.code, 3);
+        let gone = world.start(&["wait", "jobs", "j", "--for=delete", "--timeout=1m"]);
+        world.minipod(&["delete", "job", "j"]).ok();
+        assert!(["", "job.batch/j condition met\n"].contains(&gone.wait().ok().as_str()));
+        world.minipod(&["wait", "job/j", "--for=condition=Complete"]).fails_with(&["jobs.batch \"j\" not found"]);
+        world.assert_nothing_left();
+    }),
 ];
