@@ -286,17 +286,18 @@ impl Instance {
     /// pipe (by a shared PID namespace) and goes on writing does not keep us.
     fn drain(&mut self, now: Timestamp) -> Result<()> {
         let mut buffer = [0; TURN];
+        let mut all = Ok(());
         for (stream, output) in std::mem::take(&mut self.outputs) {
             let mut taken = 0;
             while taken < LARGEST_PIPE
                 && let Ok(n @ 1..) = tty::read(&output, &mut buffer)
             {
-                self.take(stream, &buffer[..n], now)?;
+                all = all.and(self.take(stream, &buffer[..n], now));
                 taken += n;
             }
-            self.log.end(stream, now)?;
+            all = all.and(self.log.end(stream, now));
         }
-        Ok(())
+        all
     }
 
     /// §24: the end of the termination message file; with FallbackToLogsOnError, of the log.

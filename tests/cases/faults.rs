@@ -2,9 +2,10 @@
 
 use serde_json::json;
 
-use crate::pod::{Pod, once};
-use crate::process::Done;
-use crate::world::{World, container};
+use crate::needs::OWN_MACHINE;
+use crate::pod::{Pod, await_file, once, serve};
+use crate::process::{Done, poll, seconds};
+use crate::world::{World, container, restarts};
 use crate::{Case, case};
 
 /// Demands one message, with at most one hint below it, and that nothing of the pod was made.
@@ -119,4 +120,59 @@ pub const CASES: &[Case] = &[
         world.minipod(&["describe", "pod", "nobody"]).fails_with(&["nobody", "not found"]);
         world.minipod(&["no-such-verb"]).fails_with(&["no-such-verb"]);
     }),
+    case("BAD-12", |world| {
+        // A log disk that fills up and is freed: what was written before stays, what could not be is told, and the container goes on.
+        let logs = world.root().join("log");
+        std::fs::create_dir_all(&logs).expect("our own directory");
+        world.tool("mount", &["-t", "tmpfs", "-o", "size=128k", "tmpfs", &logs.display().to_string()]).ok();
+        let app = format!(
+            "echo before; {}; for n in 1 2 3; do echo lost $n; done; say Wrote; {}; echo after; say Done; {}",
+            await_file("full"),
+            await_file("freed"),
+            serve("0", 0)
+        );
+        world.apply(&Pod::new("p", "Never").app("a", &app).app("b", &serve("0", 0)));
+        world.wait_logs(&["p", "-c", "a"], "before\n");
+        world.tool("sh", &["-c", &format!("cat /dev/zero >{}/fill", logs.display())]);
+        // What is left of the page that the log has begun takes a few lines more.
+        let page = "head -c 8192 /dev/zero | tr '\\0' x";
+        world.exec("p", "a", &["sh", "-c", &format!("{page} >/proc/1/fd/1")]).ok();
+        world.touch("full");
+        world.wait_story("a Wrote");
+        let told = poll(seconds(20), || world.minipod(&["get", "events"]).out.contains("ENOSPC").then_some(()));
+        assert!(told.is_some(), "nothing tells that lines are lost: {}", world.minipod(&["get", "events"]).out);
+        world.wait_ready("p");
+        world.tool("rm", &[&logs.join("fill").display().to_string()]).ok();
+        world.touch("freed");
+        world.wait_story("a Done");
+        let logged = poll(seconds(20), || Some(world.minipod(&["logs", "p", "-c", "a"]).out).filter(|text| text.ends_with("after\n")));
+        let logged = logged.expect("what is written once there is room is in the log");
+        assert!(logged.starts_with("before\n"), "{logged}");
+        world.delete("p");
+        world.tool("umount", &[&logs.display().to_string()]).ok();
+        world.assert_nothing_left();
+    }),
+    Case {
+        id: "BAD-13",
+        needs: &[OWN_MACHINE],
+        run: |world| {
+            // A clock that is set back by an hour: whatever waits goes on as before, and nothing is said twice or not at all.
+            let probe = json!({ "exec": { "command": ["test", "-e", "/story/alive"] }, "periodSeconds": 1, "failureThreshold": 1 });
+            let pod = Pod::new("p", "Always").app("a", "echo up; exit 1").app("b", &serve("0", 0)).with("b", "livenessProbe", probe);
+            world.touch("alive");
+            world.apply_with(&pod, &["--max-backoff", "1s"]);
+            world.wait("p", "a first restart", |pod| restarts(pod, "a") >= 1);
+            world.tool("date", &["-s", "-1 hour"]).ok();
+            let before = restarts(&world.get("p"), "a");
+            world.wait("p", "more restarts", |pod| restarts(pod, "a") >= before + 2);
+            std::fs::remove_file(world.path("story/alive")).expect("made above");
+            world.wait("p", "a restart by its probe", |pod| restarts(pod, "b") >= 1);
+            world.touch("alive");
+            assert_eq!(world.minipod(&["logs", "p", "-c", "a", "--tail", "1"]).ok(), "up\n");
+            let table = world.minipod(&["get", "pods"]).ok();
+            assert!(table.contains("<invalid>") || table.lines().last().is_some_and(|line| line.ends_with('s')), "{table}");
+            world.minipod(&["describe", "pod", "p"]).ok();
+            world.delete("p");
+        },
+    },
 ];
