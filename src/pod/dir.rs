@@ -118,10 +118,19 @@ impl Dir {
         &self.path
     }
 
+    fn make(&self) -> Result<()> {
+        let namespace = self.path.parent().unwrap_or(&self.path);
+        if !namespace.exists() {
+            make_dirs(namespace)?;
+            file::spread(namespace);
+        }
+        make_dirs(&self.path)
+    }
+
     /// Makes the directory and claims it. None: somebody else has it.
     pub fn claim(&self) -> Result<Option<Claim>> {
         loop {
-            make_dirs(&self.path)?;
+            self.make()?;
             let lock = match file::open(self.path.join("lock"), OFlags::RDWR | OFlags::CREATE) {
                 // Whoever removed the pod a moment ago took the directory with it.
                 Err(error) if error.is(libc::ENOENT) => continue,

@@ -195,6 +195,14 @@ pub fn set_mode(path: impl AsRef<Path>, mode: u32) -> Result<()> {
     fs::chmod(path.as_ref(), Mode::from_raw_mode(mode)).map_err(failed("chmod", path.as_ref()))
 }
 
+/// Asks the file system to place the subdirectories of a directory apart (`FS_TOPDIR_FL`; ext2 and its heirs know it). Where one
+/// directory has it all, an ext4 without a journal steps over every inode that was freed within the last minute, one by one, whenever a file is made:
+/// under a few pods that restart, half of what minipod does. A file system that does not know it is none the worse.
+pub fn spread(dir: impl AsRef<Path>) {
+    let Ok(dir) = open_dir(dir) else { return };
+    let _ = fs::ioctl_getflags(&dir).and_then(|flags| fs::ioctl_setflags(&dir, flags | fs::IFlags::TOPDIR));
+}
+
 /// The size of the file system that a path is on, in bytes, used or not.
 pub fn capacity(path: impl AsRef<Path>) -> Result<u64> {
     let found = fs::statvfs(path.as_ref()).map_err(failed("statfs", path.as_ref()))?;
