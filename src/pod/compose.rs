@@ -50,6 +50,8 @@ pub struct Whole<'a> {
     /// The pid of a container whose PID namespace it joins.
     pub target: Option<u32>,
     pub cgroup: &'a Path,
+    /// Where the machine's cgroup2 is mounted.
+    pub cgroup_mount: &'a Path,
     /// It has limits in v1 hierarchies.
     pub limited: bool,
     pub node_memory: u64,
@@ -94,13 +96,17 @@ impl Whole<'_> {
         let sealed = self.container.security_context.as_ref().is_some_and(|context| context.read_only_root_filesystem == Some(true));
         let runtimes = |source, destination| Mount { read_only: sealed, ..own(source, destination) };
         let message_path = self.container.termination_message_path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/dev/termination-log");
-        for mount in [
+        // A privileged container is in the machine's cgroup namespace. A mount of its own there would set the options of the machine's, which are one
+        // for all mounts: systemd's nsdelegate would be gone.
+        let machines = spec::is_privileged(self.container).then(|| own(self.cgroup_mount.to_owned(), "/sys/fs/cgroup"));
+        let pods = [
             own(self.scene.join(ground::HOSTS), "/etc/hosts"),
             runtimes(self.scene.join(ground::HOSTNAME), "/etc/hostname"),
             runtimes(self.scene.join(ground::RESOLV_CONF), "/etc/resolv.conf"),
             own(if pod_spec(self.pod).host_ipc == Some(true) { "/dev/shm".into() } else { self.scene.join(ground::SHM) }, "/dev/shm"),
             own(self.attempt.join(MESSAGE), message_path),
-        ] {
+        ];
+        for mount in pods.into_iter().chain(machines) {
             if !mounts.iter().any(|taken| taken.destination == mount.destination) {
                 mounts.push(mount);
             }

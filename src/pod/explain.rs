@@ -99,6 +99,8 @@ fn explain_container(
 ) -> Result<Explained> {
     let pod = origin.pod;
     let image = find_image(store, container)?;
+    // What is explained need not be able to run here.
+    let hierarchies = cgroup::Hierarchies::detect().ok();
     let cgroup = base.join(format!("{}-0", container.name));
     let volumes = |name: &str| crate::volume::source_of(pod_spec(pod), &dir.path().join("volumes"), name);
     let whole = Whole {
@@ -114,8 +116,9 @@ fn explain_container(
         pause: None,
         target: None,
         cgroup: &cgroup,
+        cgroup_mount: hierarchies.as_ref().map_or(Path::new("/sys/fs/cgroup"), |here| here.unified()),
         limited: cgroup::limits::of_container(pod_spec(pod), container) != cgroup::Limits::default()
-            && cgroup::Hierarchies::detect().is_ok_and(|here| !here.v1().is_empty()),
+            && hierarchies.as_ref().is_some_and(|here| !here.v1().is_empty()),
         node_memory: origin.machine.memory,
         seccomp: &places.seccomp(),
     };

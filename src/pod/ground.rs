@@ -44,7 +44,7 @@ pub struct Ground {
     pub network: Network,
     pub name: PodName,
     pub hostname: Hostname,
-    hierarchies: Hierarchies,
+    pub hierarchies: Hierarchies,
     pub cgroup: PodCgroup,
     devices: DeviceProgram,
     /// The mount namespace that we have left.

@@ -165,6 +165,7 @@ fn launch_in(
         pause: Some(home.sandbox.pause.pid),
         target: target.map(|target| target.pid),
         cgroup: own_cgroup.path(),
+        cgroup_mount: ground.hierarchies.unified(),
         limited: !join_files.is_empty(),
         node_memory: ground.machine.memory,
         seccomp: &ground.places.seccomp(),

@@ -304,8 +304,9 @@ impl Supervisor {
     fn wait(&mut self, wake: Option<u64>) {
         let dns = self.sandbox.as_ref().and_then(|sandbox| sandbox.dns.as_ref()).and_then(|dns| dns.deadline());
         let until = [wake, dns, self.patience()].into_iter().flatten().min();
-        if self.untrimmed && until.is_none_or(|until| until > now().mono + TRIM_AFTER) {
-            self.trim();
+        let pause = until.map_or(u64::MAX, |until| until.saturating_sub(now().mono));
+        if pause > QUIET && (!self.rubbish.is_empty() || self.untrimmed && pause > WORTH_TRIMMING) {
+            self.rest(pause);
         }
         // Rounded up: waking early would find nothing due and spin.
         let ready = self.poll.wait(until.map(|until| until.saturating_sub(now().mono) + 1));
@@ -322,13 +323,15 @@ impl Supervisor {
         self.leave_late();
     }
 
-    /// Before a long wait nothing of what starting needed is kept in memory.
-    fn trim(&mut self) {
-        match self.poll.wait(Some(TRIM_AFTER)) {
+    /// What can be left for a quiet moment is done in one. Before a long wait nothing of what starting needed is kept in memory.
+    fn rest(&mut self, pause: u64) {
+        match self.poll.wait(Some(QUIET)) {
             Ok(tokens) if tokens.is_empty() => {
                 self.tidy();
-                process::trim_memory();
-                self.untrimmed = false;
+                if pause > WORTH_TRIMMING {
+                    process::trim_memory();
+                    self.untrimmed = false;
+                }
             }
             // Level-triggered: the wait that follows finds it again.
             _ => {}
@@ -428,8 +431,10 @@ impl Supervisor {
     }
 }
 
-/// A wait longer than this, in milliseconds, is worth giving memory back first.
-const TRIM_AFTER: u64 = 50;
+/// When nothing has happened for as long, in milliseconds, nobody waits for us.
+const QUIET: u64 = 50;
+/// Memory that a shorter wait, in milliseconds, gives back has to be fetched again soon: with a probe each second that is a tenth of all work.
+const WORTH_TRIMMING: u64 = 2_000;
 
 fn container_of(pod: &Pod, c: C) -> Cow<'_, Container> {
     let spec = pod_spec(pod);
