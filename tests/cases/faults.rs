@@ -35,6 +35,13 @@ pub const CASES: &[Case] = &[
         world.minipod(&["run", &empty]).fails_with(&[&empty]);
         world.assert_nothing_left();
     }),
+    case("BAD-14", |world| {
+        let elsewhere = world.file("apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop}\nspec:\n  containers:\n  - {name: a, image: busybox}\n");
+        for verb in [&["run", "-d"][..], &["apply"]] {
+            let words: Vec<&str> = verb.iter().chain(&["-n", "office", "-f", &elsewhere]).copied().collect();
+            refused(world, &world.minipod(&words), &["the namespace from the provided object \"shop\" does not match the namespace \"office\""]);
+        }
+    }),
     case("BAD-03", |world| {
         let file = world.manifest(&Pod::new("p", "Never").app("a", &once("0", 0)).with("a", "image", json!("no-such-image:1")));
         refused(world, &world.minipod(&["run", &file]), &["no-such-image:1"]);

@@ -8,6 +8,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{How, Kind, already_exists, manifest_of, need_root, pod_job};
+use crate::cli::get::Refusal;
 use crate::error::Error;
 use crate::manifest::Object;
 use crate::pod::objects::{Change, Kept, Objects};
@@ -40,6 +41,12 @@ pub fn objects_of<'a>(paths: impl Iterator<Item = &'a PathBuf>, how: &How) -> Re
         // The reader has set `default` where the manifest names none.
         let metadata = objects.iter_mut().map(Object::metadata_mut).filter(|metadata| metadata.namespace.as_deref() == Some("default"));
         metadata.for_each(|metadata| metadata.namespace = Some(namespace.clone()));
+        if let Some(other) = objects.iter().filter_map(|object| object.metadata().namespace.as_ref()).find(|other| *other != namespace) {
+            return Err(Refusal::client(format!(
+                "the namespace from the provided object {other:?} does not match the namespace {namespace:?}. You must pass '--namespace={other}' to perform this operation."
+            ))
+            .into());
+        }
     }
     Ok(objects)
 }
