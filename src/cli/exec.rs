@@ -71,7 +71,7 @@ pub fn exec(args: &ExecArgs, places: &Places) -> Result<u8> {
     if args.command.is_empty() {
         return Err(Refusal::client("you must specify at least one command for the container").into());
     }
-    let name = args.pod.split_once('/').map_or(args.pod.as_str(), |(_, name)| name);
+    let name = pods::name_of(&args.pod)?;
     let pod = pods::find(places, &args.namespace, name)?;
     let (container, note) = super::logs::choose(&pod, args.container.as_deref())?;
     if !args.quiet {

@@ -52,16 +52,16 @@ pub struct Started {
     pub owner: Option<OwnedFd>,
 }
 
-/// Why a pod was not started.
+/// Why a pod or a job was not started.
 #[derive(Debug)]
-pub enum Refusal {
-    /// A pod of this name is there.
-    AlreadyExists(Box<Pod>),
+pub enum Refusal<T> {
+    /// One of this name is there.
+    AlreadyExists(Box<T>),
     Failed(Error),
 }
 
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Refusal {
+impl<T> From<Error> for Refusal<T> {
+    fn from(error: Error) -> Refusal<T> {
         Refusal::Failed(error)
     }
 }
@@ -73,7 +73,7 @@ pub fn is_same(known: &Pod, asked: &Pod) -> bool {
 }
 
 /// Accepts a valid pod and starts its supervisor. What a dead supervisor of the same name left is cleaned up first.
-pub fn start(places: &Places, mut pod: Pod, options: &Options) -> std::result::Result<Started, Refusal> {
+pub fn start(places: &Places, mut pod: Pod, options: &Options) -> std::result::Result<Started, Refusal<Pod>> {
     identify(&mut pod)?;
     let dir = PodDir::new(places, pod.metadata.namespace.as_deref().unwrap_or("default"), pod.metadata.name.as_deref().unwrap_or_default());
     let Some(mut claim) = dir.claim()? else {

@@ -79,14 +79,14 @@ fn start_object(places: &Places, object: &Object, how: &How, may_change: bool) -
         },
         Object::Job(job) => match pod_job::start(places, Job::clone(job), &options) {
             Ok(started) => Outcome::Created(started.dir.name.clone()),
-            Err(pod_job::Refusal::AlreadyExists(known)) if pod_job::is_same(&known, job) => Outcome::Exists { same: true },
-            Err(pod_job::Refusal::AlreadyExists(known)) if may_change => match pod_job::suspend_as(places, &known, job) {
+            Err(start::Refusal::AlreadyExists(known)) if pod_job::is_same(&known, job) => Outcome::Exists { same: true },
+            Err(start::Refusal::AlreadyExists(known)) if may_change => match pod_job::suspend_as(places, &known, job) {
                 Ok(true) => Outcome::Configured,
                 Ok(false) => Outcome::Exists { same: false },
                 Err(error) => Outcome::Failed(error),
             },
-            Err(pod_job::Refusal::AlreadyExists(_)) => Outcome::Exists { same: false },
-            Err(pod_job::Refusal::Failed(error)) => Outcome::Failed(error),
+            Err(start::Refusal::AlreadyExists(_)) => Outcome::Exists { same: false },
+            Err(start::Refusal::Failed(error)) => Outcome::Failed(error),
         },
         Object::ConfigMap(map) => keep(places, &**map),
         Object::Secret(secret) => keep(places, &**secret),

@@ -15,9 +15,9 @@ use crate::cli::logs::follow::Sight;
 use crate::cli::{logs, pods, why};
 use crate::lifecycle::job::is_true;
 use crate::pod::dir::{self, JobDir};
-use crate::pod::job::{Refusal, Started};
+use crate::pod::job::Started;
 use crate::pod::places::Places;
-use crate::pod::start::Options;
+use crate::pod::start::{Options, Refusal};
 use crate::sys::notify::Notify;
 
 /// The job failed, or was stopped before it had finished.

@@ -34,7 +34,7 @@ use super::status;
 use crate::error::{Error, Result};
 use crate::lifecycle::job::{Spec, is_true};
 
-pub use start::{Refusal, Started, is_same, start};
+pub use start::{Started, is_same, start};
 
 /// What may be asked of a runner; a stop is said as to a supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::pod::control::{self, Reply};
 use crate::pod::dir::{Claim, JobDir};
 use crate::pod::places::Places;
-use crate::pod::start::{Options, identify_object, take_streams};
+use crate::pod::start::{Options, Refusal, identify_object, take_streams};
 use crate::sys::{file, process, socket};
 
 /// A job that was accepted.
@@ -20,20 +20,6 @@ pub struct Started {
     pub job: Job,
     /// With `foreground`: closing it removes the job with its pods; a message comes when the job has finished.
     pub owner: Option<OwnedFd>,
-}
-
-/// Why a job was not started.
-#[derive(Debug)]
-pub enum Refusal {
-    /// A job of this name is there.
-    AlreadyExists(Box<Job>),
-    Failed(Error),
-}
-
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Refusal {
-        Refusal::Failed(error)
-    }
 }
 
 /// Whether a job that is there is what a manifest asks for.
@@ -46,7 +32,7 @@ pub fn is_same(known: &Job, asked: &Job) -> bool {
 }
 
 /// Accepts a valid job and starts its runner. What a dead runner of the same name left is cleaned up first, with its pods.
-pub fn start(places: &Places, mut job: Job, options: &Options) -> std::result::Result<Started, Refusal> {
+pub fn start(places: &Places, mut job: Job, options: &Options) -> std::result::Result<Started, Refusal<Job>> {
     identify_object(&mut job.metadata)?;
     template::select(&mut job);
     let dir = JobDir::new(places, job.metadata.namespace.as_deref().unwrap_or("default"), job.metadata.name.as_deref().unwrap_or_default());
