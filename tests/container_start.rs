@@ -103,6 +103,7 @@ impl Lab {
             ],
             pause: Some(self.holder.pid),
             target: None,
+            users: None,
             cgroup: "minipod/podx/c-0".into(),
             oom_score_adj: Some(1000),
             seccomp: Some(seccomp::runtime_default()),
@@ -344,7 +345,7 @@ fn nothing_is_written_through_the_containers_proc_and_nobody_looks_in() {
     let (spec, plan) = lab.container("exit 0");
     let root = plan.steps.iter().position(|step| matches!(step, Step::Root { .. })).unwrap();
     assert!(plan.steps[root..].iter().all(|step| !step.calls().split(", ").any(|call| call == "write")), "a step writes after the root is made");
-    let further = plan::compile_exec(spec.process().as_ref().unwrap(), plan.filter(), false).unwrap();
+    let further = plan::compile_exec(spec.process().as_ref().unwrap(), None, plan.filter(), false).unwrap();
     for plan in [&plan, &further] {
         assert_eq!(plan.steps[0], Step::Hide);
         assert!(matches!(plan.steps[plan.steps.len() - 2], Step::Filter(_)));
@@ -401,7 +402,7 @@ fn a_further_process_is_begun_without_waiting_and_we_come_home() {
         let further = |command: &[&str]| {
             let mut process = spec.process().clone().unwrap();
             process.set_args(Some(command.iter().map(|word| word.to_string()).collect()));
-            let plan = plan::compile_exec(&process, plan.filter(), false).unwrap();
+            let plan = plan::compile_exec(&process, None, plan.filter(), false).unwrap();
             let (output, theirs) = process::pipe().unwrap();
             let hands = Hands { holder: Some(main.as_fd()), streams: [None, Some(theirs.as_fd()), None], ..Default::default() };
             let begun = begin(&plan, &hands, None).unwrap();

@@ -121,14 +121,13 @@ pub const TABLE: &[Row] = &[
     done("metadata.annotations", "*"),
 
     done("spec", "containers initContainers volumes restartPolicy terminationGracePeriodSeconds activeDeadlineSeconds hostNetwork \
-                  hostPID hostIPC shareProcessNamespace hostname subdomain setHostnameAsFQDN hostAliases dnsPolicy dnsConfig securityContext os"),
+                  hostPID hostIPC hostUsers shareProcessNamespace hostname subdomain setHostnameAsFQDN hostAliases dnsPolicy dnsConfig securityContext os"),
     no_effect("spec", "affinity nodeSelector nodeName tolerations topologySpreadConstraints overhead", ONE_NODE),
     no_effect("spec", "schedulerName priority priorityClassName preemptionPolicy", NO_SCHEDULER).but(&["\"default-scheduler\"", "0"]),
     no_effect("spec", "serviceAccount serviceAccountName automountServiceAccountToken", NO_API).but(&["\"default\"", "false"]),
     no_effect("spec", "enableServiceLinks", "there are no services").but(&["true", "false"]),
     no_effect("spec", "imagePullSecrets", "images are local, or pulled with the credentials of this machine"),
     no_effect("spec", "runtimeClassName", "minipod is the only runtime"),
-    refused("spec", "hostUsers", "a user namespace is not supported yet").but(&["true"]),
     refused("spec", "ephemeralContainers", "cannot be set on create"),
     refused("spec", "hostnameOverride resources", YET),
     refused("spec", "readinessGates", "nothing here would ever set such a condition"),
@@ -210,8 +209,7 @@ pub const TABLE: &[Row] = &[
     done("spec.containers[].restartPolicyRules[]", "action exitCodes"),
     done("spec.containers[].restartPolicyRules[].exitCodes", "operator values"),
     done(SECURITY, "runAsUser runAsGroup capabilities readOnlyRootFilesystem allowPrivilegeEscalation seccompProfile appArmorProfile \
-                     privileged runAsNonRoot"),
-    refused(SECURITY, "procMount", YET).but(&["\"Default\""]),
+                     privileged runAsNonRoot procMount"),
     refused(SECURITY, "seLinuxOptions", NO_SELINUX),
     refused(SECURITY, "windowsOptions", "only linux runs here"),
     done("spec.containers[].securityContext.capabilities", "add drop"),

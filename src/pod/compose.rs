@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 
 use super::ground::{self, pod_spec};
 use super::objects::environment::{self, Environment, Origin};
-use super::{propagation, user};
+use super::{propagation, user, users};
 use crate::cgroup;
 use crate::container::plan::{self, Layers, Plan};
 use crate::container::seccomp::{self, Profile};
@@ -49,6 +49,8 @@ pub struct Whole<'a> {
     pub pause: Option<u32>,
     /// The pid of a container whose PID namespace it joins.
     pub target: Option<u32>,
+    /// The first of the machine's ids that the pod has for its own.
+    pub users: Option<u32>,
     pub cgroup: &'a Path,
     /// Where the machine's cgroup2 is mounted.
     pub cgroup_mount: &'a Path,
@@ -64,16 +66,19 @@ impl Whole<'_> {
     pub fn compose(&self) -> Result<(Spec, Plan)> {
         let pod_spec = pod_spec(self.pod);
         let seccomp = self.seccomp_profile()?;
+        let user = user::of(self.pod, self.container, self.image)?;
+        self.users.map_or(Ok(()), |_| users::check(&user))?;
         let env = self.origin.environment(self.container)?;
         let around = Surroundings {
             image: self.image,
-            user: &user::of(self.pod, self.container, self.image)?,
+            user: &user,
             root: self.scene.join(ground::ROOT),
             env: &env,
             hostname: self.hostname,
             mounts: self.mounts(&env)?,
             pause: self.pause,
             target: self.target,
+            users: self.users,
             cgroup: self.cgroup.to_owned(),
             oom_score_adj: Some(cgroup::limits::oom_score_adj(pod_spec, self.container, self.node_memory)),
             seccomp: seccomp.as_deref(),
@@ -83,7 +88,8 @@ impl Whole<'_> {
         };
         let spec = spec::compile(self.pod, self.container, &around)?;
         let names = std::iter::once(self.mount_points.to_owned()).chain(self.image.layers.iter().cloned()).collect();
-        let layers = Layers { dir: self.image.layers_dir(), names, upper: self.attempt.join(UPPER), work: self.attempt.join(WORK) };
+        let dir = if self.users.is_some() { self.scene.join(ground::LAYERS) } else { self.image.layers_dir() };
+        let layers = Layers { dir, names, upper: self.attempt.join(UPPER), work: self.attempt.join(WORK) };
         let plan = plan::compile(&spec, layers, self.limited)?;
         Ok((spec, plan))
     }
@@ -129,6 +135,7 @@ impl Whole<'_> {
             read_only: wish.read_only == Some(true) || sealed,
             recursive_read_only: matches!(wish.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible")),
             propagation,
+            mapped: self.users.is_some(),
         })
     }
 

@@ -36,5 +36,6 @@ pub mod start;
 pub mod status;
 mod supervisor;
 mod user;
+mod users;
 
 pub use ground::{all_containers, find_container, of_ephemeral, pod_spec};

@@ -16,6 +16,7 @@ use rustix::fs::OFlags;
 use super::ground::{CGROUP_PATIENCE, Ground, HOSTNAME, HOSTS, RESOLV_CONF, ROOT, pod_spec};
 use super::journal::{Journal, Kind};
 use super::propagation;
+use super::users::Users;
 use crate::cgroup::Cgroup;
 use crate::container::launch::launch;
 use crate::container::pause;
@@ -118,6 +119,7 @@ impl Sandbox {
         for (name, text) in [(HOSTS, hosts), (HOSTNAME, format!("{}\n", hostname(ground, pod))), (RESOLV_CONF, resolv_conf)] {
             let path = ground.scene().join(name);
             std::fs::write(&path, text).map_err(|e| Error::io("write", path.display(), &e))?;
+            ground.give_to_pod(&path)?;
         }
         Ok(troubles.into_iter().map(|trouble| (trouble.reason, trouble.message)).collect())
     }
@@ -148,7 +150,7 @@ pub fn hostname(ground: &Ground, pod: &Pod) -> String {
 fn start_pause(ground: &Ground, pod: &Pod, cgroup: &Cgroup) -> Result<Child> {
     let plan = pause::plan(pod_spec(pod), &ground.hostname.kernel, &ground.scene().join(ROOT));
     let program = pause::program()?;
-    let hands = Hands { program: Some(program.as_fd()), ..Default::default() };
+    let hands = Hands { program: Some(program.as_fd()), users: ground.users.as_ref().map(Users::namespace), ..Default::default() };
     launch(&plan, &hands, Some(cgroup.dir())).map_err(|e| e.doing("starting the pause"))
 }
 
