@@ -47,6 +47,7 @@ mod security;
 mod shared;
 mod sidecars;
 mod status;
+mod users;
 mod verbs;
 mod volumes;
 mod words;
@@ -104,6 +105,7 @@ fn main() -> ExitCode {
         environment::CASES,
         objects::CASES,
         security::CASES,
+        users::CASES,
         escapes::CASES,
         limits::CASES,
         faults::CASES,

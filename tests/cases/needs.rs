@@ -45,9 +45,21 @@ fn look(word: &str) -> bool {
         "unshare" => works(&["unshare", "--version"]),
         "setpriv" => works(&["setpriv", "--version"]),
         "cgroup.memory" | "cgroup.cpu" | "cgroup.pids" => controller(&word["cgroup.".len()..]),
+        "idmap" => idmap(),
         "script" => works(&["script", "--version"]),
         _ => panic!("no such need: {word}"),
     }
+}
+
+/// Can the image store, a directory of ours and a tmpfs be shown with other ids?
+fn idmap() -> bool {
+    let Ok(users) = minipod::sys::users::new_user_namespace(0x7000_0000, 65536) else { return false };
+    let can = |path: PathBuf| {
+        let tree = minipod::sys::file::open_dir(path).and_then(|dir| minipod::sys::mount::copy_tree(dir, false));
+        tree.and_then(|tree| minipod::sys::mount::map_ids(tree, &users)).is_ok()
+    };
+    let tmpfs = minipod::sys::mount::new_filesystem("tmpfs", "tmpfs", &[], Default::default());
+    can(images()) && can(std::env::temp_dir()) && tmpfs.and_then(|tree| minipod::sys::mount::map_ids(tree, &users)).is_ok()
 }
 
 /// Can groups of this controller be made, in either version?
