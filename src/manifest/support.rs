@@ -216,7 +216,8 @@ pub const TABLE: &[Row] = &[
     done("spec.containers[].securityContext.seccompProfile", "type localhostProfile"),
     done("spec.containers[].securityContext.appArmorProfile", "type localhostProfile"),
 
-    done("spec.volumes[]", "name emptyDir hostPath configMap secret downwardAPI projected"),
+    done("spec.volumes[]", "name emptyDir hostPath configMap secret downwardAPI projected image"),
+    done("spec.volumes[].image", "reference pullPolicy"),
     done("spec.volumes[].emptyDir", "sizeLimit"),
     refused("spec.volumes[].emptyDir", "medium", "huge pages are not supported yet").but(&["\"Memory\""]),
     done("spec.volumes[].hostPath", "path type"),
@@ -240,7 +241,7 @@ pub const TABLE: &[Row] = &[
     done("spec.volumes[].projected.sources[].downwardAPI.items[].resourceFieldRef", RESOURCE_FIELD_REF),
     refused("spec.volumes[].projected.sources[]", "serviceAccountToken", "there is no API server that would know the token"),
     refused("spec.volumes[].projected.sources[]", "clusterTrustBundle podCertificate", "there is no cluster that would issue it"),
-    refused("spec.volumes[]", "image persistentVolumeClaim ephemeral", OTHER_VOLUME),
+    refused("spec.volumes[]", "persistentVolumeClaim ephemeral", OTHER_VOLUME),
     refused("spec.volumes[]", "awsElasticBlockStore azureDisk azureFile cephfs cinder csi fc flexVolume flocker gcePersistentDisk gitRepo glusterfs \
                                iscsi nfs photonPersistentDisk portworxVolume quobyte rbd scaleIO storageos vsphereVolume",
             "network and cloud volumes are not supported"),

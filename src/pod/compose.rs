@@ -10,6 +10,7 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType, Spec};
 use rustix::fs::OFlags;
 
 use super::ground::{self, pod_spec};
+use super::image_volumes;
 use super::objects::environment::{self, Environment, Origin};
 use super::{propagation, user, users};
 use crate::cgroup;
@@ -125,7 +126,9 @@ impl Whole<'_> {
         let sealed = pod_spec(self.pod).volumes.iter().flatten().any(|volume| volume.name == wish.name && volume::is_read_only(volume));
         let expression = wish.sub_path_expr.as_deref().filter(|expression| !expression.is_empty());
         let expanded = expression.map(|expression| environment::expanded_path(expression, env)).transpose()?;
-        let source = (self.volumes)(&wish.name).map_err(|e| e.reason("CreateContainerConfigError"))?;
+        let image = image_volumes::of(pod_spec(self.pod), &wish.name).map(|_| image_volumes::place(self.scene, &wish.name));
+        let (sealed, mapped) = (sealed || image.is_some(), self.users.is_some() && image.is_none());
+        let source = image.map_or_else(|| (self.volumes)(&wish.name), Ok).map_err(|e| e.reason("CreateContainerConfigError"))?;
         let propagation = propagation::of(wish);
         propagation::check(pod_spec(self.pod), wish, &source)?;
         Ok(Mount {
@@ -135,7 +138,8 @@ impl Whole<'_> {
             read_only: wish.read_only == Some(true) || sealed,
             recursive_read_only: matches!(wish.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible")),
             propagation,
-            mapped: self.users.is_some(),
+            // The layers of an image are shown so already.
+            mapped,
         })
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec};
 
 use super::dir::{PodDir, make_dirs};
+use super::image_volumes;
 use super::objects::downward::Allocatable;
 use super::places::Places;
 use super::propagation;
@@ -50,6 +51,7 @@ pub struct Ground {
     pub hostname: Hostname,
     /// Its own ids, with hostUsers false.
     pub users: Option<Users>,
+    pub image_volumes: image_volumes::Shown,
     pub hierarchies: Hierarchies,
     pub cgroup: PodCgroup,
     devices: DeviceProgram,
@@ -96,6 +98,7 @@ impl Ground {
             name,
             hostname,
             users,
+            image_volumes: Default::default(),
             hierarchies,
             cgroup: pod_cgroup,
             devices,
@@ -153,6 +156,7 @@ impl Ground {
         let mut errors = self.cgroup.remove(CGROUP_PATIENCE);
         errors.extend(cgroup::remove_base(&self.hierarchies, &self.places.cgroup).err());
         errors.extend(propagation::unshare(&scene));
+        errors.extend(image_volumes::clear(&scene, &self.image_volumes));
         let layers = self.users.is_some().then(|| scene.join(LAYERS)).filter(|layers| layers.exists());
         errors.extend(layers.into_iter().chain([scene.join(SHM), scene]).collect::<Vec<_>>().iter().filter_map(|at| mount::unmount(at).err()));
         errors

@@ -11,6 +11,7 @@ use super::compose::{self, Whole};
 use super::dir::make_dirs;
 use super::ground::{CGROUP_PATIENCE, Ground, pod_spec};
 use super::handler;
+use super::image_volumes;
 use super::objects::environment::Origin;
 use super::objects::{Objects, env_file};
 use super::sandbox::{Sandbox, hostname};
@@ -107,6 +108,7 @@ pub fn start(home: &Home<'_>, container: &Container, target: Option<&Child>, att
     let ground = home.ground;
     let image = find_image(&ground.store, container)?;
     let hold = ground.store.hold(&image)?;
+    image_volumes::show(ground, home.pod, container)?;
     let ids = Ids { image: image.reference.to_string(), image_id: image.image_id(), container_id: format!("minipod://{}", random_id()?) };
     let directory = ground.attempt(&container.name, attempt);
     furnish(&directory)?;

@@ -25,6 +25,7 @@ pub mod dir;
 pub mod explain;
 mod ground;
 mod handler;
+mod image_volumes;
 mod instance;
 pub mod job;
 mod journal;
