@@ -350,7 +350,10 @@ fn what_is_not_done_is_refused_before_anything_starts_but_not_its_default() {
         ("hostnameOverride: a", &["f:9:3: spec.hostnameOverride: not supported yet"]),
         ("hostUsers: false", &[]),
         ("volumes: [{name: i, image: {reference: busybox}}]", &[]),
-        ("volumes: [{name: i, image: {pullPolicy: Sometimes}}]", &["spec.volumes[0].image.reference: Required", "spec.volumes[0].image.pullPolicy: Unsupported"]),
+        (
+            "volumes: [{name: i, image: {pullPolicy: Sometimes}}]",
+            &["spec.volumes[0].image.reference: Required", "spec.volumes[0].image.pullPolicy: Unsupported"],
+        ),
         ("hostPID: false\nhostIPC: false\nhostUsers: true\nos: {name: linux}\nephemeralContainers: []", &[]),
         ("os: {name: windows}", &["spec.os.name: only linux runs here"]),
         ("schedulingGates: [{name: a}]", &["spec.schedulingGates: nothing here would ever open it"]),

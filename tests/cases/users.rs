@@ -5,10 +5,10 @@ use std::os::unix::fs::MetadataExt;
 
 use serde_json::{Value, json};
 
+use crate::Case;
 use crate::pod::{Pod, once, serve};
 use crate::process::{poll, seconds};
 use crate::world::{World, container, restarts};
-use crate::Case;
 
 const fn mapped(id: &'static str, run: fn(&World)) -> Case {
     Case { id, needs: &["idmap"], run }
@@ -42,7 +42,8 @@ fn message(world: &World, reason: &str) -> String {
 
 pub const CASES: &[Case] = &[
     mapped("SEC-07", |world| {
-        let script = "touch /v/root /m/root /story/root /own; stat -c '%u:%g' /v/root /m/root /story/root /own /etc/hosts /v /m /dev/shm /config/key >/story/said";
+        let script =
+            "touch /v/root /m/root /story/root /own; stat -c '%u:%g' /v/root /m/root /story/root /own /etc/hosts /v /m /dev/shm /config/key >/story/said";
         let pod = |name: &str| {
             one(name, script)
                 .volume("v", json!({ "emptyDir": {} }), &[("a", "/v")])
@@ -103,10 +104,11 @@ pub const CASES: &[Case] = &[
         // All capabilities, and still only within.
         let host = world.path("host");
         fs::create_dir_all(&host).expect("our own directory");
-        let pod = one("p", "true")
-            .with("a", "image", json!("toolbox"))
-            .with("a", "securityContext", json!({ "capabilities": { "add": ["ALL"] } }))
-            .volume("h", json!({ "hostPath": { "path": host.display().to_string() } }), &[]);
+        let pod = one("p", "true").with("a", "image", json!("toolbox")).with("a", "securityContext", json!({ "capabilities": { "add": ["ALL"] } })).volume(
+            "h",
+            json!({ "hostPath": { "path": host.display().to_string() } }),
+            &[],
+        );
         let mut object: Value = serde_json::from_str(&pod.manifest(&world.path("story").display().to_string())).expect("made from JSON");
         let mounts = object["spec"]["containers"][0]["volumeMounts"].as_array_mut().expect("made as an array");
         mounts.push(json!({ "name": "h", "mountPath": "/h", "readOnly": true }));
@@ -195,4 +197,15 @@ pub const CASES: &[Case] = &[
         world.wait("p", "a new sandbox", |pod| restarts(pod, "b") >= 1 && container(pod, "b")["ready"] == true);
         first(world, "p", "b");
     }),
+    Case {
+        id: "USR-06",
+        needs: &[],
+        run: |world| {
+            // Where the image store cannot be shown with other ids, the pod is refused, in words.
+            if !crate::needs::met("idmap") {
+                let done = world.minipod(&["run", "-d", &world.manifest(&one("p", "true"))]);
+                done.fails_with(&["hostUsers: false needs id-mapped mounts, which the file system of "]);
+            }
+        },
+    },
 ];
