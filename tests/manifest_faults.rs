@@ -157,7 +157,8 @@ fn ports_follow_their_rules() {
             "ports: [{containerPort: 1, protocol: tcp}]",
             &["ports[0].protocol: Unsupported value: \"tcp\": supported values: \"SCTP\", \"TCP\", \"UDP\"; did you mean \"TCP\"?"],
         ),
-        ("ports: [{containerPort: 1, hostPort: 8080}]", &["ports[0].hostPort: not supported yet without hostNetwork"]),
+        ("ports: [{containerPort: 1, hostPort: 8080}]", &[]),
+        ("ports: [{containerPort: 1, hostPort: 70000}]", &["ports[0].hostPort: Invalid value: 70000: must be between 1 and 65535, inclusive"]),
     ]);
     expect(&pod("ports: [{containerPort: 80, hostPort: 80}, {containerPort: 81}]", "hostNetwork: true"), &[]);
     expect(

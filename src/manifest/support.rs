@@ -45,8 +45,6 @@ pub enum Fine {
     Never,
     /// These values (as JSON) change nothing.
     Values(&'static [&'static str]),
-    /// With `hostNetwork: true` it holds by itself.
-    HostNetwork,
 }
 
 const fn done(under: &'static str, fields: &'static str) -> Row {
@@ -64,11 +62,6 @@ const fn refused(under: &'static str, fields: &'static str, why: &'static str) -
 impl Row {
     const fn but(mut self, values: &'static [&'static str]) -> Row {
         self.fine = Fine::Values(values);
-        self
-    }
-
-    const fn but_on_host_network(mut self) -> Row {
-        self.fine = Fine::HostNetwork;
         self
     }
 }
@@ -186,9 +179,7 @@ pub const TABLE: &[Row] = &[
     done("spec.containers[].lifecycle.preStop.httpGet", HTTP_GET),
     done("spec.containers[].lifecycle.preStop.httpGet.httpHeaders[]", "name value"),
     done("spec.containers[].lifecycle.preStop.sleep", "seconds"),
-    done("spec.containers[].ports[]", "name containerPort protocol"),
-    refused("spec.containers[].ports[]", "hostPort", "not supported yet without hostNetwork").but_on_host_network(),
-    refused("spec.containers[].ports[]", "hostIP", "not supported yet without hostNetwork").but_on_host_network(),
+    done("spec.containers[].ports[]", "name containerPort protocol hostPort hostIP"),
     done("spec.containers[].env[]", "name value valueFrom"),
     done("spec.containers[].env[].valueFrom", "fieldRef resourceFieldRef configMapKeyRef secretKeyRef fileKeyRef"),
     done("spec.containers[].env[].valueFrom.fieldRef", FIELD_REF),
@@ -326,15 +317,11 @@ fn push_field(text: &mut String, name: &str) {
 
 /// Judges every field that a manifest sets: what is refused becomes a fault, what has no effect a warning.
 pub fn judge(tree: &Place, table: &Table, findings: &mut Findings) {
-    // The pod's spec is the object's own, or that of its template.
-    let mut steps = table.template.unwrap_or_default().split_terminator('.').chain(["spec", "hostNetwork"]);
-    let host_network = steps.try_fold(tree, |place, field| place.get(field)).is_some_and(|place| place.node == Node::Scalar(Value::Bool(true)));
-    Judge { table, host_network, findings }.walk(tree, &mut Vec::new(), &mut String::new());
+    Judge { table, findings }.walk(tree, &mut Vec::new(), &mut String::new());
 }
 
 struct Judge<'a, 't> {
     table: &'a Table,
-    host_network: bool,
     findings: &'a mut Findings<'t>,
 }
 
@@ -359,7 +346,7 @@ impl Judge<'_, '_> {
                         push_field(under, &entry.key);
                         self.walk(&entry.value, steps, under);
                     } else if let Some(row) = row
-                        && !row.allows(&entry.value, self.host_network)
+                        && !row.allows(&entry.value)
                     {
                         tell(row, steps, self.findings);
                     }
@@ -383,10 +370,9 @@ fn is_set(place: &Place) -> bool {
 }
 
 impl Row {
-    fn allows(&self, place: &Place, host_network: bool) -> bool {
+    fn allows(&self, place: &Place) -> bool {
         match self.fine {
             Fine::Never => false,
-            Fine::HostNetwork => host_network || place.node == Node::Scalar(Value::from(0)),
             Fine::Values(values) => match &place.node {
                 Node::Scalar(value) => values.contains(&value.to_string().as_str()),
                 Node::List(_) | Node::Map(_) => false,

@@ -31,6 +31,7 @@ mod examples;
 mod faults;
 mod foreground;
 mod hooks;
+mod host_ports;
 mod inits;
 mod inside;
 mod jobs;
@@ -90,6 +91,7 @@ fn main() -> ExitCode {
         inits::CASES,
         sidecars::CASES,
         shared::CASES,
+        host_ports::CASES,
         restart::CASES,
         status::CASES,
         ending::CASES,
