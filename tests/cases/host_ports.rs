@@ -15,17 +15,24 @@ fn web(name: &str, ports: serde_json::Value) -> Pod {
     Pod::new(name, "Always").app("a", &script).with("a", "ports", ports).with("a", "readinessProbe", probe).spec("terminationGracePeriodSeconds", json!(1))
 }
 
-/// What a server answers to a command of the world, the host of its pods; None: nobody is there.
-fn ask(world: &World, address: &str) -> Option<String> {
+/// Asks the server at IP:PORT. Not by wget: the resolver of a static busybox crashes on some machines.
+fn question(address: &str) -> String {
     let (ip, port) = address.split_once(':').expect("IP:PORT");
-    let done = world.tool("sh", &["-c", &format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 5 {ip} {port}")]);
-    done.out.contains("200 OK").then(|| done.out.lines().last().unwrap_or_default().trim().to_owned())
+    format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 5 {ip} {port}")
 }
 
-/// The same from a container.
+/// What it answered; None: nobody is there.
+fn answer(out: &str) -> Option<String> {
+    out.contains("200 OK").then(|| out.lines().last().unwrap_or_default().trim().to_owned())
+}
+
+/// Asks from the world, the host of its pods.
+fn ask(world: &World, address: &str) -> Option<String> {
+    answer(&world.tool("sh", &["-c", &question(address)]).out)
+}
+
 fn ask_from(world: &World, pod: &str, address: &str) -> Option<String> {
-    let done = world.exec(pod, "a", &["wget", "-q", "-T", "5", "-O", "-", &format!("http://{address}/")]);
-    (done.code == 0).then(|| done.out.trim().to_owned())
+    answer(&world.exec(pod, "a", &["sh", "-c", &question(address)]).out)
 }
 
 pub const CASES: &[Case] = &[
