@@ -232,12 +232,37 @@ fn resources_follow_their_rules() {
         ),
         ("resources: {limits: {cpu: -1}}", &["requests[cpu]: Invalid value: \"-1\"", "limits[cpu]: Invalid value: \"-1\": must be greater than or equal to 0"]),
         ("resources: {requests: {memory: 1Gb}}", &["requests[memory]: Invalid value: \"1Gb\": quantities must match the regular expression"]),
-        ("resources: {limits: {ephemeral-storage: 1Gi}}", &["limits.ephemeral-storage: only cpu and memory are supported yet"]),
+        ("resources: {limits: {ephemeral-storage: 1Gi}}", &[]),
+        ("resources: {limits: {cpu: 1, hugepages-2Mi: 2Mi}}", &["limits.hugepages-2Mi: only cpu and memory are supported yet"]),
         (
             "resources: {requests: {pids: 5}}",
             &["requests.pids: only cpu and memory are supported yet", "requests[pids]: Invalid value: \"pids\": must be a standard resource for containers"],
         ),
     ]);
+}
+
+#[test]
+fn containers_fit_into_the_pod_as_a_whole() {
+    let container = "resources: {requests: {cpu: 500m, memory: 1Gi}, limits: {cpu: 2}}";
+    expect(&pod(container, "resources: {limits: {cpu: 2, memory: 2Gi}}"), &[]);
+    expect(
+        &pod(container, "resources: {requests: {cpu: 100m}, limits: {cpu: 1}}"),
+        &[
+            "spec.containers[0].resources.limits[cpu]: Invalid value: \"2\": must be less than or equal to pod limits of 1",
+            "spec.resources.requests[cpu]: Invalid value: \"100m\": must be greater than or equal to aggregate container requests of 500m",
+        ],
+    );
+    expect(
+        &pod("", "resources: {requests: {cpu: 3}, limits: {cpu: 2}}"),
+        &["spec.resources.requests: Invalid value: \"3\": must be less than or equal to cpu limit of 2"],
+    );
+    expect(
+        &pod("", "resources: {limits: {pids: 5}}"),
+        &[
+            "spec.resources.limits.pids: only cpu and memory are supported yet",
+            "spec.resources.limits[pids]: Invalid value: \"pids\": must be a standard resource type or fully qualified",
+        ],
+    );
 }
 
 #[test]

@@ -113,7 +113,7 @@ pub const TABLE: &[Row] = &[
     done("metadata.labels", "*"),
     done("metadata.annotations", "*"),
 
-    done("spec", "containers initContainers volumes restartPolicy terminationGracePeriodSeconds activeDeadlineSeconds hostNetwork \
+    done("spec", "containers initContainers volumes restartPolicy terminationGracePeriodSeconds activeDeadlineSeconds hostNetwork resources \
                   hostPID hostIPC shareProcessNamespace hostname subdomain setHostnameAsFQDN hostAliases dnsPolicy dnsConfig securityContext os"),
     no_effect("spec", "affinity nodeSelector nodeName tolerations topologySpreadConstraints overhead", ONE_NODE),
     no_effect("spec", "schedulerName priority priorityClassName preemptionPolicy", NO_SCHEDULER).but(&["\"default-scheduler\"", "0"]),
@@ -123,7 +123,7 @@ pub const TABLE: &[Row] = &[
     no_effect("spec", "runtimeClassName", "minipod is the only runtime"),
     refused("spec", "hostUsers", "a user namespace is not supported yet").but(&["true"]),
     refused("spec", "ephemeralContainers", "cannot be set on create"),
-    refused("spec", "hostnameOverride resources", YET),
+    refused("spec", "hostnameOverride", YET),
     refused("spec", "readinessGates", "nothing here would ever set such a condition"),
     refused("spec", "schedulingGates schedulingGroup", "nothing here would ever open it: the pod would not start"),
     refused("spec", "resourceClaims", "there is no driver for it"),
@@ -132,6 +132,13 @@ pub const TABLE: &[Row] = &[
     done("spec.hostAliases[]", "ip hostnames"),
     done("spec.dnsConfig", "nameservers searches options"),
     done("spec.dnsConfig.options[]", "name value"),
+
+    done("spec.resources", "limits requests"),
+    refused("spec.resources", "claims", "there is no driver for it"),
+    done("spec.resources.limits", "cpu memory"),
+    refused("spec.resources.limits", "*", "only cpu and memory are supported yet"),
+    done("spec.resources.requests", "cpu memory"),
+    refused("spec.resources.requests", "*", "only cpu and memory are supported yet"),
 
     done(POD_SECURITY, "runAsUser runAsGroup supplementalGroups seccompProfile appArmorProfile"),
     done(POD_SECURITY, "runAsNonRoot supplementalGroupsPolicy fsGroup fsGroupChangePolicy sysctls"),
@@ -195,8 +202,10 @@ pub const TABLE: &[Row] = &[
     done("spec.containers[].resources", "limits requests"),
     refused("spec.containers[].resources", "claims", "there is no driver for it"),
     done("spec.containers[].resources.limits", "cpu memory"),
+    no_effect("spec.containers[].resources.limits", "ephemeral-storage", "what a container writes to its disk is not limited"),
     refused("spec.containers[].resources.limits", "*", "only cpu and memory are supported yet"),
     done("spec.containers[].resources.requests", "cpu memory"),
+    no_effect("spec.containers[].resources.requests", "ephemeral-storage", ONE_NODE),
     refused("spec.containers[].resources.requests", "*", "only cpu and memory are supported yet"),
     done("spec.containers[].restartPolicyRules[]", "action exitCodes"),
     done("spec.containers[].restartPolicyRules[].exitCodes", "operator values"),

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::api::core::v1::{PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
 use super::names;
+use crate::manifest::default;
 use crate::manifest::fault::Findings;
 use crate::manifest::path::At;
 use crate::manifest::quantity::Quantity;
 
+/// What a pod as a whole can have here.
+const OF_PODS: &[&str] = &["cpu", "memory"];
 const STANDARD: &[&str] = &["cpu", "memory", "ephemeral-storage"];
 
 type List<'a> = BTreeMap<&'a str, Quantity>;
@@ -45,6 +48,30 @@ pub fn of(resources: &ResourceRequirements, whose: Of, at: &At, findings: &mut F
     }
 }
 
+/// The pod as a whole, and that its containers fit into it (`validatePodResourceConsistency`).
+pub fn of_pod(spec: &PodSpec, at: &At, findings: &mut Findings) {
+    let Some(whole) = &spec.resources else { return };
+    let resources_at = at.field("resources");
+    of(whole, Of::Pod, &resources_at, findings);
+    let amount = |list: &Option<BTreeMap<String, Text>>, name: &str| list.as_ref()?.get(name).and_then(|text| Quantity::parse(&text.0).ok());
+    for name in OF_PODS {
+        if let (Some(request), Some(together)) = (amount(&whole.requests, name), default::together(spec, name))
+            && request < together
+        {
+            let detail = format!("must be greater than or equal to aggregate container requests of {together}");
+            findings.invalid(&resources_at.field("requests").key(name), request.to_string(), detail);
+        }
+        let Some(limit) = amount(&whole.limits, name) else { continue };
+        for (index, container) in spec.containers.iter().enumerate() {
+            if let Some(own) = container.resources.as_ref().and_then(|resources| amount(&resources.limits, name)).filter(|own| *own > limit) {
+                // Upstream's own path leads into spec.resources, where there is no container.
+                let (containers, detail) = (at.field("containers"), format!("must be less than or equal to pod limits of {limit}"));
+                findings.invalid(&containers.index(index).field("resources").field("limits").key(name), own.to_string(), detail);
+            }
+        }
+    }
+}
+
 fn list<'a>(given: Option<&'a BTreeMap<String, Text>>, whose: Of, at: &At, findings: &mut Findings) -> List<'a> {
     let mut list = List::new();
     for (name, text) in given.into_iter().flatten() {
@@ -59,6 +86,9 @@ fn list<'a>(given: Option<&'a BTreeMap<String, Text>>, whose: Of, at: &At, findi
                     Of::Pod => "must be a standard resource type or fully qualified",
                 },
             );
+        }
+        if whose == Of::Pod && wrong.is_empty() && (name.contains('/') || name == "ephemeral-storage") {
+            findings.unsupported(&at, name, &["cpu", "hugepages-", "memory"]);
         }
         wrong.into_iter().for_each(|said| findings.invalid(&at, name, said));
         match Quantity::parse(&text.0) {
