@@ -27,6 +27,7 @@ pub mod jsonpath;
 pub mod logs;
 mod pods;
 pub mod port_forward;
+pub mod resize;
 pub mod run;
 mod streams;
 pub mod table;
@@ -82,6 +83,7 @@ enum Verb {
     Debug(debug::DebugArgs),
     Cp(cp::CpArgs),
     PortForward(port_forward::PortForwardArgs),
+    Resize(resize::ResizeArgs),
     Wait(wait::WaitArgs),
     Delete(delete::DeleteArgs),
     Explain(explain::ExplainArgs),
@@ -112,6 +114,7 @@ pub fn main() -> u8 {
         Verb::Debug(args) => debug::debug(&args, &places),
         Verb::Cp(args) => cp::cp(&args, &places),
         Verb::PortForward(args) => port_forward::port_forward(&args, &places),
+        Verb::Resize(args) => resize::resize(&args, &places),
         Verb::Wait(args) => wait::wait(&args, &places),
         Verb::Delete(args) => delete::delete(&args, &places),
         Verb::Explain(args) => explain::explain(&args, &places),

@@ -151,8 +151,8 @@ pub const TABLE: &[Row] = &[
 
     done(CONTAINER, "name image imagePullPolicy command args workingDir ports env envFrom volumeMounts resources restartPolicy restartPolicyRules \
                      terminationMessagePath terminationMessagePolicy stdin stdinOnce tty securityContext lifecycle livenessProbe readinessProbe \
-                     startupProbe"),
-    no_effect(CONTAINER, "resizePolicy", "a running container is not resized"),
+                     startupProbe resizePolicy"),
+    done("spec.containers[].resizePolicy[]", "resourceName restartPolicy"),
     refused(CONTAINER, "volumeDevices", "raw block volumes are not supported"),
     done("spec.containers[].livenessProbe", PROBE),
     done("spec.containers[].livenessProbe.exec", "command"),

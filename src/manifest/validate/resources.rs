@@ -1,17 +1,18 @@
 //! Requests and limits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use k8s_openapi::api::core::v1::{PodSpec, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
+use super::containers::word;
 use super::names;
 use crate::manifest::default;
 use crate::manifest::fault::Findings;
 use crate::manifest::path::At;
 use crate::manifest::quantity::Quantity;
 
-/// What a pod as a whole can have here.
+/// What a pod as a whole can have here, and what of a running container may change.
 const OF_PODS: &[&str] = &["cpu", "memory"];
 const STANDARD: &[&str] = &["cpu", "memory", "ephemeral-storage"];
 
@@ -68,6 +69,25 @@ pub fn of_pod(spec: &PodSpec, at: &At, findings: &mut Findings) {
                 let (containers, detail) = (at.field("containers"), format!("must be less than or equal to pod limits of {limit}"));
                 findings.invalid(&containers.index(index).field("resources").field("limits").key(name), own.to_string(), detail);
             }
+        }
+    }
+}
+
+/// What a change of resources means for the container (`validateResizePolicy`).
+pub fn resize_policy(container: &Container, pod_policy: Option<&str>, at: &At, findings: &mut Findings) {
+    let mut known = HashSet::new();
+    for (index, policy) in container.resize_policy.iter().flatten().enumerate() {
+        let at = at.index(index);
+        if !known.insert(&policy.resource_name) {
+            findings.duplicate(&at, &policy.resource_name);
+        }
+        word(Some(&policy.resource_name), OF_PODS, &at.field("resourceName"), findings);
+        match policy.restart_policy.as_str() {
+            "" => findings.required(&at.field("restartPolicy"), ""),
+            "RestartContainer" if pod_policy == Some("Never") => {
+                findings.invalid(&at.field("restartPolicy"), "RestartContainer", "must be 'NotRequired' when pod `restartPolicy` is 'Never'");
+            }
+            known => word(Some(known), &["NotRequired", "RestartContainer"], &at.field("restartPolicy"), findings),
         }
     }
 }
