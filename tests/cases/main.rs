@@ -43,6 +43,7 @@ mod objects;
 mod pod;
 mod probes;
 mod process;
+mod resize;
 mod restart;
 mod security;
 mod shared;
@@ -108,6 +109,7 @@ fn main() -> ExitCode {
         security::CASES,
         escapes::CASES,
         limits::CASES,
+        resize::CASES,
         faults::CASES,
         words::CASES,
         jobs::CASES,
