@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::directory;
-use super::group::Cgroup;
+use super::group::{Cgroup, Usage};
 use super::hierarchy::{Controller, Hierarchies, Home};
 use super::limits::Limits;
 use super::setting::{Setting, Version, Weight, Whose, settings};
@@ -173,6 +173,34 @@ impl PodCgroup {
     pub fn remove(self, within: Duration) -> Vec<Error> {
         clear(&self.hierarchies, &self.base, &self.uid, within)
     }
+}
+
+/// What one start of a container of a running pod uses; None if it is not there (any more). Where no memory controller counts, the working set
+/// is what its processes hold.
+pub fn usage_of(hierarchies: &Hierarchies, base: &str, uid: &str, name: &str, attempt: u32) -> Result<Option<Usage>> {
+    let leaf = format!("{name}-{attempt}");
+    is_name(&leaf)?;
+    let below = checked(base, uid)?.join(pod_dir(uid)).join(leaf);
+    let twin = match hierarchies.home(Controller::Memory) {
+        Home::V1(mount) => Some((Controller::Memory, mount.join(&below))).filter(|(_, dir)| dir.exists()),
+        _ => None,
+    };
+    let cgroup = match Cgroup::open(hierarchies.unified().join(&below), twin.into_iter().collect()) {
+        Err(error) if error.is(libc::ENOENT) => return Ok(None),
+        cgroup => cgroup?,
+    };
+    let mut usage = cgroup.usage()?;
+    if usage.working_set_bytes.is_none() {
+        usage.working_set_bytes = Some(cgroup.processes()?.into_iter().map(held_by).sum());
+    }
+    Ok(Some(usage))
+}
+
+/// The memory of a process in bytes, pages that it shares by its share of them; 0 if it has ended. Since 4.14.
+fn held_by(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let kib = text.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
 }
 
 /// The uids of all pods that have a cgroup below `base` in any hierarchy, running or left over.

@@ -31,6 +31,7 @@ pub mod resize;
 pub mod run;
 mod streams;
 pub mod table;
+pub mod top;
 pub mod wait;
 pub mod why;
 
@@ -84,6 +85,7 @@ enum Verb {
     Cp(cp::CpArgs),
     PortForward(port_forward::PortForwardArgs),
     Resize(resize::ResizeArgs),
+    Top(top::TopArgs),
     Wait(wait::WaitArgs),
     Delete(delete::DeleteArgs),
     Explain(explain::ExplainArgs),
@@ -115,6 +117,7 @@ pub fn main() -> u8 {
         Verb::Cp(args) => cp::cp(&args, &places),
         Verb::PortForward(args) => port_forward::port_forward(&args, &places),
         Verb::Resize(args) => resize::resize(&args, &places),
+        Verb::Top(args) => top::top(&args, &places),
         Verb::Wait(args) => wait::wait(&args, &places),
         Verb::Delete(args) => delete::delete(&args, &places),
         Verb::Explain(args) => explain::explain(&args, &places),

@@ -49,6 +49,7 @@ mod security;
 mod shared;
 mod sidecars;
 mod status;
+mod top;
 mod verbs;
 mod volumes;
 mod words;
@@ -110,6 +111,7 @@ fn main() -> ExitCode {
         escapes::CASES,
         limits::CASES,
         resize::CASES,
+        top::CASES,
         faults::CASES,
         words::CASES,
         jobs::CASES,
