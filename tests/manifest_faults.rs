@@ -373,7 +373,8 @@ fn seconds_and_ids_stay_in_range() {
 fn what_is_not_done_is_refused_before_anything_starts_but_not_its_default() {
     in_spec(&[
         ("hostPID: true\nhostIPC: true", &[]),
-        ("hostnameOverride: a", &["f:9:3: spec.hostnameOverride: not supported yet"]),
+        ("hostnameOverride: a.b", &[]),
+        ("hostnameOverride: A\nhostNetwork: true", &["hostnameOverride: Invalid value: \"A\": a lowercase RFC 1123", "Forbidden: may not be set when `hostNetwork` is true"]),
         ("hostUsers: false", &["spec.hostUsers: a user namespace is not supported yet"]),
         ("hostPID: false\nhostIPC: false\nhostUsers: true\nos: {name: linux}\nephemeralContainers: []", &[]),
         ("os: {name: windows}", &["spec.os.name: only linux runs here"]),
@@ -508,7 +509,7 @@ fn a_job_is_read_as_strictly_as_a_pod() {
         ("completions: 1\ncompletions: 2", "restartPolicy: Never", "f:7:3: spec.completions: duplicate field"),
         ("completions: one", "restartPolicy: Never", "f:6:16: spec.completions: wrong type: \"one\": must be a whole number, not a string"),
         ("manualSelector: true", "restartPolicy: Never", "f:6:3: spec.manualSelector: a job's pods are those that it made"),
-        ("backoffLimit: 1", "restartPolicy: Never\nhostnameOverride: a", "f:10:7: spec.template.spec.hostnameOverride: not supported yet"),
+        ("backoffLimit: 1", "restartPolicy: Never\nhostUsers: false", "f:10:7: spec.template.spec.hostUsers: a user namespace is not supported yet"),
     ] {
         let lines = manifest::read(&job(spec, template), "f").unwrap_err().lines();
         assert!(lines.iter().any(|line| line == expected), "{lines:#?}");

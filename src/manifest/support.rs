@@ -114,7 +114,7 @@ pub const TABLE: &[Row] = &[
     done("metadata.annotations", "*"),
 
     done("spec", "containers initContainers volumes restartPolicy terminationGracePeriodSeconds activeDeadlineSeconds hostNetwork resources \
-                  hostPID hostIPC shareProcessNamespace hostname subdomain setHostnameAsFQDN hostAliases dnsPolicy dnsConfig securityContext os"),
+                  hostPID hostIPC shareProcessNamespace hostname hostnameOverride subdomain setHostnameAsFQDN hostAliases dnsPolicy dnsConfig securityContext os"),
     no_effect("spec", "affinity nodeSelector nodeName tolerations topologySpreadConstraints overhead", ONE_NODE),
     no_effect("spec", "schedulerName priority priorityClassName preemptionPolicy", NO_SCHEDULER).but(&["\"default-scheduler\"", "0"]),
     no_effect("spec", "serviceAccount serviceAccountName automountServiceAccountToken", NO_API).but(&["\"default\"", "false"]),
@@ -123,7 +123,6 @@ pub const TABLE: &[Row] = &[
     no_effect("spec", "runtimeClassName", "minipod is the only runtime"),
     refused("spec", "hostUsers", "a user namespace is not supported yet").but(&["true"]),
     refused("spec", "ephemeralContainers", "cannot be set on create"),
-    refused("spec", "hostnameOverride", YET),
     refused("spec", "readinessGates", "nothing here would ever set such a condition"),
     refused("spec", "schedulingGates schedulingGroup", "nothing here would ever open it: the pod would not start"),
     refused("spec", "resourceClaims", "there is no driver for it"),

@@ -4,11 +4,11 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::Case;
 use crate::inits::exit;
 use crate::left;
 use crate::pod::{Pod, once, serve};
-use crate::world::World;
+use crate::world::{World, container};
+use crate::{Case, case};
 
 /// All values of a cgroup file beneath the world's cgroup.
 pub fn values(world: &World, file: &str) -> Vec<String> {
@@ -56,6 +56,52 @@ pub const CASES: &[Case] = &[
             assert_eq!(world.written("score"), format!("{}\n", (1000 - (32 << 10) * 1000 / total).clamp(3, 999)));
         },
     },
+    case("RES-02", |world| {
+        // The class, and how willingly the kernel kills each container when memory runs out.
+        let amounts = |text: &str| -> serde_json::Value {
+            text.split_whitespace().map(|pair| pair.split_once('=').expect("NAME=AMOUNT")).map(|(name, amount)| (name.to_owned(), json!(amount))).collect()
+        };
+        let resources = |requests: &str, limits: &str| json!({ "requests": amounts(requests), "limits": amounts(limits) });
+        let say = |name: &str| format!("cat /proc/self/oom_score_adj >/story/{name}; {}", serve("0", 0));
+        let meminfo = fs::read_to_string("/proc/meminfo").expect("every Linux has it");
+        let bytes = meminfo.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("MemTotal comes first") * 1024;
+        let score = |mebibytes: u64| (1000 - (mebibytes << 20) * 1000 / bytes).clamp(3, 999).to_string();
+        for (name, sidecar, app, class, scores) in [
+            ("best", resources("", ""), resources("", ""), "BestEffort", ["1000".to_owned(), "1000".to_owned()]),
+            ("whole", resources("", "cpu=10m memory=32Mi"), resources("", "cpu=10m memory=32Mi"), "Guaranteed", ["-997".to_owned(), "-997".to_owned()]),
+            ("part", resources("", "cpu=10m memory=32Mi"), resources("", "memory=32Mi"), "Burstable", [score(32), score(32)]),
+            ("less", resources("memory=8Mi", ""), resources("memory=300Mi", ""), "Burstable", [score(300), score(300)]),
+            ("cpu", resources("", ""), resources("cpu=10m", ""), "Burstable", ["999".to_owned(), "999".to_owned()]),
+        ] {
+            let pod = Pod::new(name, "Always").sidecar("s", &say(&format!("{name}.s"))).app("a", &say(&format!("{name}.a")));
+            world.apply_with(&pod.with("s", "resources", sidecar).with("a", "resources", app), &["--allow-unenforced"]);
+            let pod = world.wait_ready(name);
+            assert_eq!(pod["status"]["qosClass"], class, "{name}");
+            let found = ["s", "a"].map(|container| world.written(&format!("{name}.{container}")).trim().to_owned());
+            assert_eq!(found, scores, "{name}");
+            world.minipod(&["delete", "pod", name, "--now"]).ok();
+        }
+    }),
+    case("MSG-01", |world| {
+        let ends = |name: &str, script: &str, changes: &[(&str, serde_json::Value)]| {
+            let pod = changes.iter().fold(Pod::new(name, "Never").app("a", script), |pod, (field, value)| pod.with("a", field, value.clone()));
+            world.apply(&pod);
+            let pod = world.wait(name, "its end", |pod| matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")));
+            container(&pod, "a")["state"]["terminated"]["message"].as_str().unwrap_or_default().to_owned()
+        };
+        assert_eq!(ends("file", "printf words >/dev/termination-log", &[]), "words");
+        let path = [("terminationMessagePath", json!("/tmp/last")), ("securityContext", json!({ "runAsUser": 1000 }))];
+        assert_eq!(ends("path", "printf mine >/tmp/last; exit 1", &path), "mine", "also without root");
+        let long = "head -c 5000 /dev/zero | tr '\\0' x >/dev/termination-log; printf end >>/dev/termination-log";
+        assert_eq!(ends("long", long, &[]), format!("{}end", "x".repeat(4093)), "the last 4096 bytes");
+        let logs = [("terminationMessagePolicy", json!("FallbackToLogsOnError"))];
+        let lines = "i=0; while [ $i -lt 100 ]; do echo line $i; i=$((i+1)); done; exit 1";
+        assert_eq!(ends("lines", lines, &logs), (20..100).map(|n| format!("line {n}\n")).collect::<String>(), "the last 80 lines");
+        let wide = "head -c 3000 /dev/zero | tr '\\0' y; exit 1";
+        assert_eq!(ends("wide", wide, &logs), "y".repeat(2048), "at most 2048 bytes of the log");
+        assert_eq!(ends("good", "echo all is well", &logs), "", "not after success");
+        assert_eq!(ends("both", "echo log; printf file >/dev/termination-log; exit 1", &logs), "file", "the file wins");
+    }),
     Case {
         id: "INI-08",
         needs: &["cgroup.memory"],

@@ -38,6 +38,7 @@ mod jobs;
 mod left;
 mod limits;
 mod logs;
+mod names;
 mod needs;
 mod objects;
 mod pod;
@@ -106,6 +107,7 @@ fn main() -> ExitCode {
         ephemeral::CASES,
         volumes::CASES,
         environment::CASES,
+        names::CASES,
         objects::CASES,
         security::CASES,
         escapes::CASES,
