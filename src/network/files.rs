@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn hosts_are_written_as_the_kubelet_writes_them() {
-        let name = Hostname { short: "web".into(), fqdn: None, kernel: "web".into() };
+        let name = Hostname { short: "web".into(), fqdn: None, kernel: "web".into(), in_dns: "web".into() };
         let head = "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
                     fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n";
         let ip = [IpAddr::from([10, 77, 0, 5])];

@@ -68,7 +68,6 @@ pub const CASES: &[Case] = &[
         let score = |mebibytes: u64| (1000 - (mebibytes << 20) * 1000 / bytes).clamp(3, 999).to_string();
         for (name, sidecar, app, class, scores) in [
             ("best", resources("", ""), resources("", ""), "BestEffort", ["1000".to_owned(), "1000".to_owned()]),
-            ("whole", resources("", "cpu=10m memory=32Mi"), resources("", "cpu=10m memory=32Mi"), "Guaranteed", ["-997".to_owned(), "-997".to_owned()]),
             ("part", resources("", "cpu=10m memory=32Mi"), resources("", "memory=32Mi"), "Burstable", [score(32), score(32)]),
             ("less", resources("memory=8Mi", ""), resources("memory=300Mi", ""), "Burstable", [score(300), score(300)]),
             ("cpu", resources("", ""), resources("cpu=10m", ""), "Burstable", ["999".to_owned(), "999".to_owned()]),
@@ -82,6 +81,17 @@ pub const CASES: &[Case] = &[
             world.minipod(&["delete", "pod", name, "--now"]).ok();
         }
     }),
+    Case {
+        id: "RES-04",
+        needs: &["cgroup.memory", "cgroup.cpu", "oom_score_adj"],
+        run: |world| {
+            let limits = json!({ "limits": { "cpu": "10m", "memory": "32Mi" } });
+            let say = format!("cat /proc/self/oom_score_adj >/story/score; {}", serve("0", 0));
+            world.apply(&Pod::new("p", "Always").sidecar("s", &serve("0", 0)).app("a", &say).with("s", "resources", limits.clone()).with("a", "resources", limits));
+            assert_eq!(world.wait_ready("p")["status"]["qosClass"], "Guaranteed");
+            assert_eq!(world.written("score"), "-997\n");
+        },
+    },
     case("MSG-01", |world| {
         let ends = |name: &str, script: &str, changes: &[(&str, serde_json::Value)]| {
             let pod = changes.iter().fold(Pod::new(name, "Never").app("a", script), |pod, (field, value)| pod.with("a", field, value.clone()));
