@@ -233,6 +233,18 @@ fn resources_follow_their_rules() {
         ("resources: {limits: {cpu: -1}}", &["requests[cpu]: Invalid value: \"-1\"", "limits[cpu]: Invalid value: \"-1\": must be greater than or equal to 0"]),
         ("resources: {requests: {memory: 1Gb}}", &["requests[memory]: Invalid value: \"1Gb\": quantities must match the regular expression"]),
         ("resources: {limits: {ephemeral-storage: 1Gi}}", &[]),
+        ("resizePolicy: [{resourceName: cpu, restartPolicy: NotRequired}, {resourceName: memory, restartPolicy: RestartContainer}]", &[]),
+        (
+            "resizePolicy: [{resourceName: pids, restartPolicy: No}]",
+            &[
+                "resizePolicy[0].resourceName: Unsupported value: \"pids\": supported values: \"cpu\", \"memory\"",
+                "resizePolicy[0].restartPolicy: Unsupported value: \"No\": supported values: \"NotRequired\", \"RestartContainer\"",
+            ],
+        ),
+        (
+            "restartPolicy: Never\nresizePolicy: [{resourceName: cpu, restartPolicy: RestartContainer}]",
+            &["restartPolicy: Invalid value: \"RestartContainer\": must be 'NotRequired' when pod `restartPolicy` is 'Never'"],
+        ),
         ("resources: {limits: {cpu: 1, hugepages-2Mi: 2Mi}}", &["limits.hugepages-2Mi: only cpu and memory are supported yet"]),
         (
             "resources: {requests: {pids: 5}}",
@@ -374,7 +386,10 @@ fn what_is_not_done_is_refused_before_anything_starts_but_not_its_default() {
     in_spec(&[
         ("hostPID: true\nhostIPC: true", &[]),
         ("hostnameOverride: a.b", &[]),
-        ("hostnameOverride: A\nhostNetwork: true", &["hostnameOverride: Invalid value: \"A\": a lowercase RFC 1123", "Forbidden: may not be set when `hostNetwork` is true"]),
+        (
+            "hostnameOverride: A\nhostNetwork: true",
+            &["hostnameOverride: Invalid value: \"A\": a lowercase RFC 1123", "Forbidden: may not be set when `hostNetwork` is true"],
+        ),
         ("hostUsers: false", &["spec.hostUsers: a user namespace is not supported yet"]),
         ("hostPID: false\nhostIPC: false\nhostUsers: true\nos: {name: linux}\nephemeralContainers: []", &[]),
         ("os: {name: windows}", &["spec.os.name: only linux runs here"]),

@@ -165,7 +165,8 @@ impl TopArgs {
             Some(SortBy::Memory) => u64::MAX - used.bytes,
         };
         pods.sort_by_key(|pod| (order(pod.whole()), pod.namespace.clone(), pod.name.clone()));
-        let above: Vec<&str> = [(self.all_namespaces, "NAMESPACE"), (self.containers, "POD")].iter().filter(|(shown, _)| *shown).map(|(_, name)| *name).collect();
+        let above: Vec<&str> =
+            [(self.all_namespaces, "NAMESPACE"), (self.containers, "POD")].iter().filter(|(shown, _)| *shown).map(|(_, name)| *name).collect();
         let mut text = String::new();
         // As kubectl, a tab behind every cell: the last column is padded, too.
         let mut line = |cells: &[&str]| text.extend(cells.iter().flat_map(|cell| [*cell, "\t"]).chain(["\n"]));
@@ -214,8 +215,11 @@ mod tests {
     fn rendered(words: &str) -> String {
         let of = |name: &str, milli_cpus, mebibytes: u64| (name.to_owned(), Use { milli_cpus, bytes: mebibytes << 20 });
         let pod = |namespace: &str, name: &str, containers: Vec<_>| Measured { namespace: namespace.into(), name: name.into(), containers };
-        let pods =
-            vec![pod("shop", "web", vec![of("proxy", 1, 30), of("app", 250, 10)]), pod("default", "db", vec![of("db", 7, 512)]), pod("default", "a", vec![of("a", 7, 1)])];
+        let pods = vec![
+            pod("shop", "web", vec![of("proxy", 1, 30), of("app", 250, 10)]),
+            pod("default", "db", vec![of("db", 7, 512)]),
+            pod("default", "a", vec![of("a", 7, 1)]),
+        ];
         Words::parse_from(["top"].into_iter().chain(words.split(' '))).args.render(pods)
     }
 

@@ -41,7 +41,8 @@ impl HostPort {
         let ports = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
         let mut all = Vec::new();
         for port in ports {
-            let (Some(number @ 1..), Ok(container_port)) = (port.host_port.and_then(|port| u16::try_from(port).ok()), u16::try_from(port.container_port)) else {
+            let (Some(number @ 1..), Ok(container_port)) = (port.host_port.and_then(|port| u16::try_from(port).ok()), u16::try_from(port.container_port))
+            else {
                 continue;
             };
             let ip = match port.host_ip.as_deref().filter(|ip| !ip.is_empty()).map(str::parse) {

@@ -87,7 +87,11 @@ pub const CASES: &[Case] = &[
         run: |world| {
             let limits = json!({ "limits": { "cpu": "10m", "memory": "32Mi" } });
             let say = format!("cat /proc/self/oom_score_adj >/story/score; {}", serve("0", 0));
-            world.apply(&Pod::new("p", "Always").sidecar("s", &serve("0", 0)).app("a", &say).with("s", "resources", limits.clone()).with("a", "resources", limits));
+            world.apply(&Pod::new("p", "Always").sidecar("s", &serve("0", 0)).app("a", &say).with("s", "resources", limits.clone()).with(
+                "a",
+                "resources",
+                limits,
+            ));
             assert_eq!(world.wait_ready("p")["status"]["qosClass"], "Guaranteed");
             assert_eq!(world.written("score"), "-997\n");
         },

@@ -90,7 +90,10 @@ pub const CASES: &[Case] = &[
             let at = "The Pod \"p\" is invalid: spec.containers[0].resources";
             for (words, why) in [
                 (["--limits", "cpu=200m,memory=32Mi", "--requests", "cpu=200m"], "Pod QOS Class may not change as a result of resizing"),
-                (["--limits", "cpu=50m", "--requests", "memory=16Mi"], &*format!("{at}.requests: Invalid value: \"100m\": must be less than or equal to cpu limit of 50m")),
+                (
+                    ["--limits", "cpu=50m", "--requests", "memory=16Mi"],
+                    &*format!("{at}.requests: Invalid value: \"100m\": must be less than or equal to cpu limit of 50m"),
+                ),
                 (["--limits", "memory=0", "--requests", "cpu=100m"], &*format!("{at}.limits: Forbidden: resource limits cannot be removed")),
                 (["--limits", "memory=1Gb", "--requests", "cpu=100m"], &*format!("{at}.limits[memory]: Invalid value: \"1Gb\": quantities must match")),
                 (["--limits", "pids=5", "--requests", "cpu=100m"], &*format!("{at}.limits[pids]: Forbidden: only cpu and memory resources are mutable")),

@@ -74,7 +74,7 @@ pub fn of_pod(spec: &PodSpec, at: &At, findings: &mut Findings) {
 }
 
 /// What a change of resources means for the container (`validateResizePolicy`).
-pub fn resize_policy(container: &Container, pod_policy: Option<&str>, at: &At, findings: &mut Findings) {
+pub fn resize_policy(container: &Container, restart_policy: Option<&str>, at: &At, findings: &mut Findings) {
     let mut known = HashSet::new();
     for (index, policy) in container.resize_policy.iter().flatten().enumerate() {
         let at = at.index(index);
@@ -84,7 +84,7 @@ pub fn resize_policy(container: &Container, pod_policy: Option<&str>, at: &At, f
         word(Some(&policy.resource_name), OF_PODS, &at.field("resourceName"), findings);
         match policy.restart_policy.as_str() {
             "" => findings.required(&at.field("restartPolicy"), ""),
-            "RestartContainer" if pod_policy == Some("Never") => {
+            "RestartContainer" if restart_policy == Some("Never") => {
                 findings.invalid(&at.field("restartPolicy"), "RestartContainer", "must be 'NotRequired' when pod `restartPolicy` is 'Never'");
             }
             known => word(Some(known), &["NotRequired", "RestartContainer"], &at.field("restartPolicy"), findings),

@@ -53,10 +53,9 @@ impl Supervisor {
         let Some(container) = find(pod_spec(&asked), name) else { return Ok(()) };
         fits_machine(container, self.ground.machine.cpus * 1000, self.ground.machine.memory)?;
         let limits = cgroup::limits::of_container(pod_spec(&asked), container);
-        for (controller, wanted) in [
-            (Controller::Cpu, limits.cpu_quota_milli.is_some() || limits.cpu_shares.is_some()),
-            (Controller::Memory, limits.memory_bytes.is_some()),
-        ] {
+        for (controller, wanted) in
+            [(Controller::Cpu, limits.cpu_quota_milli.is_some() || limits.cpu_shares.is_some()), (Controller::Memory, limits.memory_bytes.is_some())]
+        {
             if wanted {
                 self.ground.cgroup.enable(controller)?;
             }
@@ -223,11 +222,7 @@ fn judge(pod: &Pod, name: &str, limits: BTreeMap<String, String>, requests: BTre
 /// The pod with its resources in canonical form, after all the rules of a manifest.
 fn validated(mut asked: Pod) -> Result<Pod> {
     // None of these may stand in a manifest, and none of them changes.
-    let manifest = Pod {
-        status: None,
-        spec: asked.spec.clone().map(|spec| PodSpec { node_name: None, ephemeral_containers: None, ..spec }),
-        ..asked.clone()
-    };
+    let manifest = Pod { status: None, spec: asked.spec.clone().map(|spec| PodSpec { node_name: None, ephemeral_containers: None, ..spec }), ..asked.clone() };
     let text = serde_json::to_string(&manifest).map_err(|e| Error::said(e.to_string()))?;
     let (loaded, mut faults) = manifest::examine(&text, "resize");
     // The pod was taken in once; what minipod does not do it did without then, too.
