@@ -235,10 +235,10 @@ fn resources_follow_their_rules() {
         ("resources: {limits: {ephemeral-storage: 1Gi}}", &[]),
         ("resizePolicy: [{resourceName: cpu, restartPolicy: NotRequired}, {resourceName: memory, restartPolicy: RestartContainer}]", &[]),
         (
-            "resizePolicy: [{resourceName: pids, restartPolicy: No}]",
+            "resizePolicy: [{resourceName: pids, restartPolicy: Perhaps}]",
             &[
                 "resizePolicy[0].resourceName: Unsupported value: \"pids\": supported values: \"cpu\", \"memory\"",
-                "resizePolicy[0].restartPolicy: Unsupported value: \"No\": supported values: \"NotRequired\", \"RestartContainer\"",
+                "resizePolicy[0].restartPolicy: Unsupported value: \"Perhaps\": supported values: \"NotRequired\", \"RestartContainer\"",
             ],
         ),
         (
@@ -388,7 +388,7 @@ fn what_is_not_done_is_refused_before_anything_starts_but_not_its_default() {
         ("hostnameOverride: a.b", &[]),
         (
             "hostnameOverride: A\nhostNetwork: true",
-            &["hostnameOverride: Invalid value: \"A\": a lowercase RFC 1123", "Forbidden: may not be set when `hostNetwork` is true"],
+            &["Forbidden: may not be set when `hostNetwork` is true", "hostnameOverride: Invalid value: \"A\": a lowercase RFC 1123"],
         ),
         ("hostUsers: false", &["spec.hostUsers: a user namespace is not supported yet"]),
         ("hostPID: false\nhostIPC: false\nhostUsers: true\nos: {name: linux}\nephemeralContainers: []", &[]),

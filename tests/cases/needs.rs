@@ -47,6 +47,8 @@ fn look(word: &str) -> bool {
         "cgroup.memory" | "cgroup.cpu" | "cgroup.pids" => controller(&word["cgroup.".len()..]),
         // Less than before takes CAP_SYS_RESOURCE, which not every machine gives to root.
         "oom_score_adj" => works(&["sh", "-c", "echo -997 >/proc/self/oom_score_adj"]),
+        // What is written to a disk can be dropped from memory, what is written to a file system in memory cannot.
+        "disk" => works(&["sh", "-c", "case $(stat -f -c %T ${TMPDIR:-/tmp}) in tmpfs|ramfs|overlayfs) exit 1; esac"]),
         "script" => works(&["script", "--version"]),
         _ => panic!("no such need: {word}"),
     }

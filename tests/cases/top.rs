@@ -42,7 +42,7 @@ pub const CASES: &[Case] = &[
     }),
     Case {
         id: "TOP-02",
-        needs: &["cgroup.memory"],
+        needs: &["cgroup.memory", "disk"],
         run: |world| {
             // With a limit a controller counts: what was written once and could be dropped is left out.
             let read = "dd if=/dev/zero of=/file bs=1M count=40 2>/dev/null; sync; say Read; ";

@@ -284,3 +284,56 @@ fn largest(one: &Limits, other: &Limits) -> Limits {
 fn grows(from: &Limits, to: &Limits) -> bool {
     to.memory_bytes > from.memory_bytes || to.cpu_quota_milli > from.cpu_quota_milli
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod() -> Pod {
+        serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "p", "namespace": "default" },
+            "spec": { "nodeName": "n", "containers": [
+                { "name": "a", "image": "i", "resources": { "requests": { "cpu": "100m", "memory": "32Mi" }, "limits": { "memory": "64Mi" } } }, { "name": "b", "image": "i" }] },
+            "status": { "phase": "Running" },
+        }))
+        .unwrap()
+    }
+
+    fn list(text: &str) -> BTreeMap<String, String> {
+        text.split_whitespace().map(|pair| pair.split_once('=').unwrap()).map(|(name, amount)| (name.into(), amount.into())).collect()
+    }
+
+    fn judged(name: &str, limits: &str, requests: &str) -> std::result::Result<serde_json::Value, String> {
+        let asked = judge(&pod(), name, list(limits), list(requests)).map_err(|error| error.to_string())?;
+        assert_eq!((&asked.status, &pod_spec(&asked).node_name), (&pod().status, &pod_spec(&pod()).node_name), "nothing else changes");
+        Ok(serde_json::to_value(&find(pod_spec(&asked), name).unwrap().resources).unwrap())
+    }
+
+    #[test]
+    fn what_is_named_changes_in_canonical_form_and_the_rest_stays() {
+        let wanted = json!({ "requests": { "cpu": "500m", "memory": "32Mi" }, "limits": { "cpu": "1", "memory": "1Gi" } });
+        assert_eq!(judged("a", "cpu=1000m memory=1024Mi", "cpu=0.5"), Ok(wanted));
+        assert_eq!(judged("b", "memory=1Mi", ""), Ok(json!({ "requests": { "memory": "1Mi" }, "limits": { "memory": "1Mi" } })), "no request is the limit");
+    }
+
+    #[test]
+    fn what_may_not_be_is_told_in_the_api_servers_words() {
+        for (limits, requests, why) in [
+            ("memory=0", "", "spec.containers[0].resources.limits: Forbidden: resource limits cannot be removed"),
+            ("", "cpu=0", "spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed"),
+            ("pids=1", "", "spec.containers[0].resources.limits[pids]: Forbidden: only cpu and memory resources are mutable"),
+            ("memory=16Mi", "", "spec.containers[0].resources.requests: Invalid value: \"32Mi\": must be less than or equal to memory limit of 16Mi"),
+        ] {
+            assert_eq!(judged("a", limits, requests), Err(format!("The Pod \"p\" is invalid: {why}")));
+        }
+        assert!(judged("none", "cpu=1", "").unwrap_err().starts_with("container \"none\" is not one of"));
+    }
+
+    #[test]
+    fn a_pod_under_way_has_room_for_both() {
+        let (one, other) =
+            (Limits { memory_bytes: Some(1), cpu_quota_milli: Some(5), ..Limits::default() }, Limits { memory_bytes: Some(2), ..Limits::default() });
+        assert_eq!(largest(&one, &other), Limits { memory_bytes: Some(2), ..Limits::default() }, "no limit is the highest");
+        assert!(grows(&one, &other) && !grows(&other, &Limits { memory_bytes: Some(1), ..other }));
+    }
+}
