@@ -45,8 +45,6 @@ pub enum Fine {
     Never,
     /// These values (as JSON) change nothing.
     Values(&'static [&'static str]),
-    /// With `hostNetwork: true` it holds by itself.
-    HostNetwork,
 }
 
 const fn done(under: &'static str, fields: &'static str) -> Row {
@@ -64,11 +62,6 @@ const fn refused(under: &'static str, fields: &'static str, why: &'static str) -
 impl Row {
     const fn but(mut self, values: &'static [&'static str]) -> Row {
         self.fine = Fine::Values(values);
-        self
-    }
-
-    const fn but_on_host_network(mut self) -> Row {
-        self.fine = Fine::HostNetwork;
         self
     }
 }
@@ -120,8 +113,9 @@ pub const TABLE: &[Row] = &[
     done("metadata.labels", "*"),
     done("metadata.annotations", "*"),
 
-    done("spec", "containers initContainers volumes restartPolicy terminationGracePeriodSeconds activeDeadlineSeconds hostNetwork \
-                  hostPID hostIPC hostUsers shareProcessNamespace hostname subdomain setHostnameAsFQDN hostAliases dnsPolicy dnsConfig securityContext os"),
+    done("spec", "containers initContainers volumes restartPolicy terminationGracePeriodSeconds activeDeadlineSeconds hostNetwork resources \
+                  hostPID hostIPC hostUsers shareProcessNamespace hostname hostnameOverride subdomain setHostnameAsFQDN hostAliases dnsPolicy dnsConfig \
+                  securityContext os"),
     no_effect("spec", "affinity nodeSelector nodeName tolerations topologySpreadConstraints overhead", ONE_NODE),
     no_effect("spec", "schedulerName priority priorityClassName preemptionPolicy", NO_SCHEDULER).but(&["\"default-scheduler\"", "0"]),
     no_effect("spec", "serviceAccount serviceAccountName automountServiceAccountToken", NO_API).but(&["\"default\"", "false"]),
@@ -129,7 +123,6 @@ pub const TABLE: &[Row] = &[
     no_effect("spec", "imagePullSecrets", "images are local, or pulled with the credentials of this machine"),
     no_effect("spec", "runtimeClassName", "minipod is the only runtime"),
     refused("spec", "ephemeralContainers", "cannot be set on create"),
-    refused("spec", "hostnameOverride resources", YET),
     refused("spec", "readinessGates", "nothing here would ever set such a condition"),
     refused("spec", "schedulingGates schedulingGroup", "nothing here would ever open it: the pod would not start"),
     refused("spec", "resourceClaims", "there is no driver for it"),
@@ -138,6 +131,13 @@ pub const TABLE: &[Row] = &[
     done("spec.hostAliases[]", "ip hostnames"),
     done("spec.dnsConfig", "nameservers searches options"),
     done("spec.dnsConfig.options[]", "name value"),
+
+    done("spec.resources", "limits requests"),
+    refused("spec.resources", "claims", "there is no driver for it"),
+    done("spec.resources.limits", "cpu memory"),
+    refused("spec.resources.limits", "*", "only cpu and memory are supported yet"),
+    done("spec.resources.requests", "cpu memory"),
+    refused("spec.resources.requests", "*", "only cpu and memory are supported yet"),
 
     done(POD_SECURITY, "runAsUser runAsGroup supplementalGroups seccompProfile appArmorProfile"),
     done(POD_SECURITY, "runAsNonRoot supplementalGroupsPolicy fsGroup fsGroupChangePolicy sysctls"),
@@ -150,8 +150,8 @@ pub const TABLE: &[Row] = &[
 
     done(CONTAINER, "name image imagePullPolicy command args workingDir ports env envFrom volumeMounts resources restartPolicy restartPolicyRules \
                      terminationMessagePath terminationMessagePolicy stdin stdinOnce tty securityContext lifecycle livenessProbe readinessProbe \
-                     startupProbe"),
-    no_effect(CONTAINER, "resizePolicy", "a running container is not resized"),
+                     startupProbe resizePolicy"),
+    done("spec.containers[].resizePolicy[]", "resourceName restartPolicy"),
     refused(CONTAINER, "volumeDevices", "raw block volumes are not supported"),
     done("spec.containers[].livenessProbe", PROBE),
     done("spec.containers[].livenessProbe.exec", "command"),
@@ -185,9 +185,7 @@ pub const TABLE: &[Row] = &[
     done("spec.containers[].lifecycle.preStop.httpGet", HTTP_GET),
     done("spec.containers[].lifecycle.preStop.httpGet.httpHeaders[]", "name value"),
     done("spec.containers[].lifecycle.preStop.sleep", "seconds"),
-    done("spec.containers[].ports[]", "name containerPort protocol"),
-    refused("spec.containers[].ports[]", "hostPort", "not supported yet without hostNetwork").but_on_host_network(),
-    refused("spec.containers[].ports[]", "hostIP", "not supported yet without hostNetwork").but_on_host_network(),
+    done("spec.containers[].ports[]", "name containerPort protocol hostPort hostIP"),
     done("spec.containers[].env[]", "name value valueFrom"),
     done("spec.containers[].env[].valueFrom", "fieldRef resourceFieldRef configMapKeyRef secretKeyRef fileKeyRef"),
     done("spec.containers[].env[].valueFrom.fieldRef", FIELD_REF),
@@ -203,8 +201,10 @@ pub const TABLE: &[Row] = &[
     done("spec.containers[].resources", "limits requests"),
     refused("spec.containers[].resources", "claims", "there is no driver for it"),
     done("spec.containers[].resources.limits", "cpu memory"),
+    no_effect("spec.containers[].resources.limits", "ephemeral-storage", "what a container writes to its disk is not limited"),
     refused("spec.containers[].resources.limits", "*", "only cpu and memory are supported yet"),
     done("spec.containers[].resources.requests", "cpu memory"),
+    no_effect("spec.containers[].resources.requests", "ephemeral-storage", ONE_NODE),
     refused("spec.containers[].resources.requests", "*", "only cpu and memory are supported yet"),
     done("spec.containers[].restartPolicyRules[]", "action exitCodes"),
     done("spec.containers[].restartPolicyRules[].exitCodes", "operator values"),
@@ -325,15 +325,11 @@ fn push_field(text: &mut String, name: &str) {
 
 /// Judges every field that a manifest sets: what is refused becomes a fault, what has no effect a warning.
 pub fn judge(tree: &Place, table: &Table, findings: &mut Findings) {
-    // The pod's spec is the object's own, or that of its template.
-    let mut steps = table.template.unwrap_or_default().split_terminator('.').chain(["spec", "hostNetwork"]);
-    let host_network = steps.try_fold(tree, |place, field| place.get(field)).is_some_and(|place| place.node == Node::Scalar(Value::Bool(true)));
-    Judge { table, host_network, findings }.walk(tree, &mut Vec::new(), &mut String::new());
+    Judge { table, findings }.walk(tree, &mut Vec::new(), &mut String::new());
 }
 
 struct Judge<'a, 't> {
     table: &'a Table,
-    host_network: bool,
     findings: &'a mut Findings<'t>,
 }
 
@@ -358,7 +354,7 @@ impl Judge<'_, '_> {
                         push_field(under, &entry.key);
                         self.walk(&entry.value, steps, under);
                     } else if let Some(row) = row
-                        && !row.allows(&entry.value, self.host_network)
+                        && !row.allows(&entry.value)
                     {
                         tell(row, steps, self.findings);
                     }
@@ -382,10 +378,9 @@ fn is_set(place: &Place) -> bool {
 }
 
 impl Row {
-    fn allows(&self, place: &Place, host_network: bool) -> bool {
+    fn allows(&self, place: &Place) -> bool {
         match self.fine {
             Fine::Never => false,
-            Fine::HostNetwork => host_network || place.node == Node::Scalar(Value::from(0)),
             Fine::Values(values) => match &place.node {
                 Node::Scalar(value) => values.contains(&value.to_string().as_str()),
                 Node::List(_) | Node::Map(_) => false,

@@ -87,7 +87,7 @@ impl Ground {
             namespace: dir.namespace.clone(),
             name: dir.name.clone(),
             uid: uid.to_owned(),
-            hostname: hostname.short.clone(),
+            hostname: hostname.in_dns.clone(),
             subdomain: spec.subdomain.clone().filter(|subdomain| !subdomain.is_empty()),
         };
         let ground = Ground {

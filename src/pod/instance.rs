@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use oci_spec::runtime::Process;
 
 use super::compose::{self, Whole};
@@ -17,7 +17,7 @@ use super::objects::{Objects, env_file};
 use super::sandbox::{Sandbox, hostname};
 use super::supervisor::attached::Attached;
 use super::users::Users;
-use crate::cgroup::{self, Cgroup, Unenforced};
+use crate::cgroup::{self, Cgroup, Limits, Unenforced};
 use crate::container::launch::{self, Begun, launch};
 use crate::container::log::{self, LogFile, Records, Stream};
 use crate::container::plan::{self, Plan};
@@ -50,6 +50,9 @@ pub struct Instance {
     _image: OwnedFd,
     /// As long as it is open, the program's standard input has not ended. A terminal is its own input.
     pub stdin: Option<OwnedFd>,
+    /// What of the machine it may use now; a resize changes it.
+    pub resources: Option<ResourceRequirements>,
+    pub limits: Limits,
     /// Who listens beside the log.
     pub attached: Vec<Attached>,
 }
@@ -128,7 +131,23 @@ pub fn start(home: &Home<'_>, container: &Container, target: Option<&Child>, att
             let stop_signal = image.stop_signal.as_deref().and_then(process::signal_number).unwrap_or(libc::SIGTERM);
             let process = handler::executes(container).then(|| process.map(Box::new)).flatten();
             let attached = Vec::new();
-            let instance = Instance { child, cgroup: own_cgroup, outputs, log, log_path, stop_signal, spec, directory, process, _image: hold, stdin, attached };
+            let resources = container.resources.clone();
+            let instance = Instance {
+                child,
+                cgroup: own_cgroup,
+                outputs,
+                log,
+                log_path,
+                stop_signal,
+                spec,
+                directory,
+                process,
+                _image: hold,
+                stdin,
+                resources,
+                limits,
+                attached,
+            };
             Ok((instance, ids, unenforced))
         }
         Err(error) => {
