@@ -32,6 +32,7 @@ mod streams;
 pub mod table;
 pub mod wait;
 pub mod why;
+mod workload;
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -40,6 +40,12 @@ pub fn conditions(
     ours.iter().map(|(name, verdict)| condition(spec, name, verdict, before, now)).chain(others.cloned()).collect()
 }
 
+/// The one condition of a pod that no node takes (`pkg/scheduler/schedule_one.go`); the kubelet has not seen it yet.
+pub fn unscheduled(spec: &Spec, message: &str, previous: Option<&core::PodStatus>, now: At) -> Vec<core::PodCondition> {
+    let before = previous.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    vec![condition(spec, "PodScheduled", &(false, Some("Unschedulable"), Some(message.to_owned())), before, now)]
+}
+
 /// The transition time moves only with the status; a new reason is no transition.
 fn condition(spec: &Spec, name: &str, (yes, reason, message): &Verdict, before: &[core::PodCondition], now: At) -> core::PodCondition {
     let status = if *yes { "True" } else { "False" };

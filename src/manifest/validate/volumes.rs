@@ -50,6 +50,7 @@ fn one(volume: &Volume, at: &At, findings: &mut Findings) {
         }
     }
     super::sources::volume(volume, at, findings);
+    super::claim::volume(volume, at, findings);
     if let Some(host) = &volume.host_path {
         let at = at.field("hostPath");
         match host.path.as_str() {
