@@ -37,10 +37,7 @@ fn workload(kind: &str, more: &str, template: &str) -> String {
 #[test]
 fn a_claim_says_how_much_and_for_whom() {
     expect(&claim("{accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}"), &[]);
-    expect(
-        &claim("{}"),
-        &["spec.accessModes: Required value: at least 1 access mode is required", "spec.resources[storage]: Required value"],
-    );
+    expect(&claim("{}"), &["spec.accessModes: Required value: at least 1 access mode is required", "spec.resources[storage]: Required value"]);
     expect(&claim("{accessModes: [RWO], resources: {requests: {storage: 1Gi}}}"), &["spec.accessModes: Unsupported value: \"RWO\": supported values:"]);
     expect(
         &claim("{accessModes: [ReadWriteOncePod, ReadWriteOnce], resources: {requests: {storage: 0}}}"),
@@ -77,7 +74,10 @@ fn a_service_is_headless_and_says_where_that_shows() {
     let loaded = manifest::read(&text, "f").unwrap();
     let [Object::Service(kept)] = loaded.objects.as_slice() else { panic!("{loaded:?}") };
     let spec = kept.spec.as_ref().unwrap();
-    assert_eq!((spec.cluster_ip.as_deref(), spec.type_.as_deref(), spec.ports.as_ref().unwrap()[0].protocol.as_deref()), (Some("None"), Some("ClusterIP"), Some("TCP")));
+    assert_eq!(
+        (spec.cluster_ip.as_deref(), spec.type_.as_deref(), spec.ports.as_ref().unwrap()[0].protocol.as_deref()),
+        (Some("None"), Some("ClusterIP"), Some("TCP"))
+    );
     for (spec, said) in [
         ("{selector: {app: w}, ports: [{port: 80, targetPort: 8080}]}", "spec.ports[0].targetPort: nothing translates port 80: connect to port 8080 itself"),
         ("{selector: {app: w}, ports: [{port: 80, targetPort: http}]}", "spec.ports[0].targetPort: nothing translates port 80: connect to the port that"),

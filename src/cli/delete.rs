@@ -76,7 +76,9 @@ impl Doomed {
         match kind {
             Kind::Pod => Doomed::Pod(PodDir::new(places, namespace, name)),
             Kind::Job => Doomed::Job(JobDir::new(places, namespace, name)),
-            Kind::ConfigMap | Kind::Secret | Kind::PersistentVolumeClaim | Kind::Service => Doomed::Kept { kind, objects: Objects::new(places, namespace), name: name.to_owned() },
+            Kind::ConfigMap | Kind::Secret | Kind::PersistentVolumeClaim | Kind::Service => {
+                Doomed::Kept { kind, objects: Objects::new(places, namespace), name: name.to_owned() }
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use std::fmt;
 use clap::Args;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, PodSpec, PodStatus, Secret, Toleration, TopologySpreadConstraint, PersistentVolumeClaim, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, PersistentVolumeClaim, Pod, PodSpec, PodStatus, Secret, Service, Toleration, TopologySpreadConstraint};
 
 use super::get::{Answer, Listed, Refusal, Selector, What, nothing_found};
 use super::table::{Columns, harmless};

@@ -82,14 +82,7 @@ impl From<&StatefulSet> for Workload {
             claims_deleted: policy.as_deref() == Some("Delete"),
         };
         let replicas = spec.replicas.unwrap_or(1);
-        Workload {
-            kind: "StatefulSet",
-            metadata: set.metadata.clone(),
-            selector: spec.selector,
-            template: spec.template,
-            replicas,
-            stateful: Some(stateful),
-        }
+        Workload { kind: "StatefulSet", metadata: set.metadata.clone(), selector: spec.selector, template: spec.template, replicas, stateful: Some(stateful) }
     }
 }
 
@@ -160,14 +153,7 @@ impl Workload {
             "Deployment" => ("ReplicaSet", format!("{}-{hash}", self.name())),
             kind => (kind, self.name().to_owned()),
         };
-        OwnerReference {
-            api_version: "apps/v1".into(),
-            kind: kind.into(),
-            name,
-            uid: self.uid(),
-            controller: Some(true),
-            block_owner_deletion: Some(true),
-        }
+        OwnerReference { api_version: "apps/v1".into(), kind: kind.into(), name, uid: self.uid(), controller: Some(true), block_owner_deletion: Some(true) }
     }
 
     /// The claims of the pod of an ordinal.

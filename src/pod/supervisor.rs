@@ -214,7 +214,8 @@ impl Supervisor {
             }
             Err(error) => {
                 let reason = error.reason.unwrap_or("FailedCreatePodSandBox");
-                let message = if ["FailedMount", UNSCHEDULABLE].contains(&reason) { error.to_string() } else { format!("Failed to create pod sandbox: {error}") };
+                let message =
+                    if ["FailedMount", UNSCHEDULABLE].contains(&reason) { error.to_string() } else { format!("Failed to create pod sandbox: {error}") };
                 self.journal.tell(Kind::Warning, reason, None, &message, Timestamp::now());
                 Event::SandboxFailed { reason: reason.into(), message }
             }

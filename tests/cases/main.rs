@@ -34,6 +34,7 @@ mod hooks;
 mod inits;
 mod inside;
 mod jobs;
+mod kinds;
 mod left;
 mod limits;
 mod logs;
@@ -103,6 +104,7 @@ fn main() -> ExitCode {
         volumes::CASES,
         environment::CASES,
         objects::CASES,
+        kinds::CASES,
         security::CASES,
         escapes::CASES,
         limits::CASES,

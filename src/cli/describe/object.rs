@@ -1,8 +1,8 @@
 //! What is kept for pods in `describe` (`describeConfigMap` and its like). Of a secret only the sizes are told.
 
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{Text, annotations, plain};
 use crate::cli::get::access_modes;

@@ -81,7 +81,9 @@ impl Kind {
     }
 
     pub fn unknown(word: &str) -> Refusal {
-        Refusal::client(format!("the server doesn't have a resource type {word:?}; there are pods, jobs, configmaps, secrets, persistentvolumeclaims, services and events"))
+        Refusal::client(format!(
+            "the server doesn't have a resource type {word:?}; there are pods, jobs, configmaps, secrets, persistentvolumeclaims, services and events"
+        ))
     }
 }
 
@@ -96,7 +98,9 @@ pub enum What {
 impl What {
     /// Reads `pods [NAME...]`, `pod/NAME...`, the same with another kind, or `events`.
     pub fn read(words: &[String]) -> std::result::Result<What, Refusal> {
-        let (first, names) = words.split_first().ok_or_else(|| Refusal::client("you must say what to list: pods, jobs, configmaps, secrets, persistentvolumeclaims, services or events"))?;
+        let (first, names) = words
+            .split_first()
+            .ok_or_else(|| Refusal::client("you must say what to list: pods, jobs, configmaps, secrets, persistentvolumeclaims, services or events"))?;
         if let Some((word, _)) = first.split_once('/') {
             let kind = Kind::of(word);
             let name = |word: &String| match word.split_once('/') {

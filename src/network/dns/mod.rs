@@ -23,8 +23,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use self::message::{Code, TCP_LIMIT, UDP_LIMIT};
 use self::tcp::Streams;
-use self::zone::{Verdict, Zone};
 pub use self::zone::{Endpoints, Port, Services};
+use self::zone::{Verdict, Zone};
 use super::{Attachment, Names, Range};
 use crate::error::{Error, Result};
 use crate::sys::net::{self, Ready, Wait};

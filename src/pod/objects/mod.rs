@@ -243,7 +243,8 @@ pub fn watch<O: Kept>(places: &Places, notify: &Notify) -> Result<()> {
 
 /// Whether a pod takes anything from ConfigMaps, Secrets or claims.
 pub fn asked_for(spec: &PodSpec) -> bool {
-    let in_volume = spec.volumes.iter().flatten().any(|volume| is_claim(volume) || volume.config_map.is_some() || volume.secret.is_some() || volume.projected.is_some());
+    let in_volume =
+        spec.volumes.iter().flatten().any(|volume| is_claim(volume) || volume.config_map.is_some() || volume.secret.is_some() || volume.projected.is_some());
     let in_env = all_containers(spec).any(|container| {
         let keys = container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref());
         container.env_from.as_ref().is_some_and(|from| !from.is_empty())
