@@ -59,11 +59,11 @@ fn a_volume_names_its_claim_or_makes_one() {
     };
     let lacking = "spec.containers[0].volumeMounts[0].name: Not found";
     expect(&pod("persistentVolumeClaim: {claimName: c, readOnly: true}"), &[]);
-    expect(&pod("persistentVolumeClaim: {}"), &["spec.volumes[0].persistentVolumeClaim.claimName: Required value", lacking]);
-    expect(&pod("ephemeral: {}"), &["spec.volumes[0].ephemeral.volumeClaimTemplate: Required value", lacking]);
+    expect(&pod("persistentVolumeClaim: {}"), &[lacking, "spec.volumes[0].persistentVolumeClaim.claimName: Required value"]);
+    expect(&pod("ephemeral: {}"), &[lacking, "spec.volumes[0].ephemeral.volumeClaimTemplate: Required value"]);
     expect(
         &pod("ephemeral: {volumeClaimTemplate: {spec: {accessModes: [ReadWriteOnce]}}}"),
-        &["spec.volumes[0].ephemeral.volumeClaimTemplate.spec.resources[storage]: Required value", lacking],
+        &[lacking, "spec.volumes[0].ephemeral.volumeClaimTemplate.spec.resources[storage]: Required value"],
     );
 }
 
@@ -94,8 +94,8 @@ fn a_service_is_headless_and_says_where_that_shows() {
         &service("{selector: {app: w}, ports: [{port: 0}, {name: a, port: 80}, {name: a, port: 80, protocol: ICMP}]}"),
         &[
             "spec.ports[0].name: Required value",
-            "spec.ports[0].port: Invalid value: 0: must be between 1 and 65535",
             "spec.ports[0].targetPort: Invalid value: 0",
+            "spec.ports[0].port: Invalid value: 0: must be between 1 and 65535",
             "spec.ports[2].name: Duplicate value: \"a\"",
             "spec.ports[2].protocol: Unsupported value: \"ICMP\"",
         ],
@@ -109,7 +109,7 @@ fn a_workload_is_judged_as_the_pods_that_it_makes() {
         let told = warnings(&workload(kind, "", ""));
         assert_eq!(told, [format!("{kind} \"web\": one pod is made once: no controller is here that would replace, update or scale")]);
         expect(&workload(kind, "", "restartPolicy: Never"), &["spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\""]);
-        expect(&workload(kind, "", "hostname: _"), &["spec.template.spec.hostname: Invalid value: \"_\""]);
+        expect(&workload(kind, "", "dnsPolicy: None"), &["spec.template.spec.dnsConfig: Required value"]);
     }
     expect(&workload("Deployment", "replicas: -1", ""), &["spec.replicas: Invalid value: -1: must be greater than or equal to 0"]);
     expect(&workload("Deployment", "replicas: 2000000000", ""), &["spec.replicas: at most 1000 on one machine"]);

@@ -206,13 +206,18 @@ pub fn delete(args: &DeleteArgs, places: &Places) -> Result<u8> {
         let mut stopping = Vec::new();
         for one in group {
             let kind = one.kind();
-            match one.stop(places, grace)? {
-                Some(()) => {
+            match one.stop(places, grace) {
+                // Whatever else is to go, goes.
+                Err(error) => {
+                    eprintln!("error: {error}");
+                    code = 1;
+                }
+                Ok(Some(())) => {
                     println!("{} {:?} deleted from {} namespace", kind.resource(), one.name(), one.namespace());
                     stopping.push(one);
                 }
-                None if args.ignore_not_found => {}
-                None => {
+                Ok(None) if args.ignore_not_found => {}
+                Ok(None) => {
                     eprintln!("{}", Refusal::not_found_of(kind, one.name()));
                     code = 1;
                 }

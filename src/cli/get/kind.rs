@@ -81,6 +81,11 @@ impl Kind {
     }
 
     pub fn unknown(word: &str) -> Refusal {
+        let workloads =
+            ["deployment", "deployments", "deploy", "statefulset", "statefulsets", "sts", "daemonset", "daemonsets", "ds", "replicaset", "replicasets", "rs"];
+        if workloads.contains(&word.trim_end_matches(".apps")) {
+            return Refusal::client(format!("of a {word} only its pods are kept: `minipod get pods -l LABELS`, `minipod delete -f FILE`"));
+        }
         Refusal::client(format!(
             "the server doesn't have a resource type {word:?}; there are pods, jobs, configmaps, secrets, persistentvolumeclaims, services and events"
         ))
