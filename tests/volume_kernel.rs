@@ -45,6 +45,32 @@ fn is_tmpfs(path: &Path) -> bool {
 }
 
 #[test]
+fn what_a_claim_holds_outlives_the_pod_and_follows_its_group() {
+    use std::os::unix::fs::MetadataExt;
+    let root = tempfile::tempdir().unwrap();
+    let claim = root.path().join("claims/c");
+    let set_up = |read_only: bool, policy: &str| {
+        let volume = json!([{"name": "d", "persistentVolumeClaim": {"claimName": "c", "readOnly": read_only}}]);
+        let mut spec = pod(volume);
+        spec.security_context = serde_json::from_value(json!({"fsGroup": 123, "fsGroupChangePolicy": policy})).unwrap();
+        Volumes::set_up(&spec, &root.path().join("pod"), None, &nothing, &|_| Ok(claim.clone())).unwrap()
+    };
+    let group = |path: &Path| std::fs::metadata(path).unwrap().gid();
+    assert_eq!(set_up(true, "Always").source("d").unwrap(), claim);
+    assert_eq!((group(&claim), mode(&claim)), (0, 0o777), "what is only read is left as it is");
+    let file = claim.join("file");
+    std::fs::write(&file, "kept").unwrap();
+    assert!(set_up(false, "Always").tear_down().is_empty());
+    assert_eq!((group(&claim), group(&file), mode(&claim)), (123, 123, 0o2777));
+    std::os::unix::fs::chown(&file, None, Some(7)).unwrap();
+    set_up(false, "OnRootMismatch");
+    assert_eq!(group(&file), 7, "the root is as it should be, so nothing below is looked at");
+    minipod::volume::remove(&claim).unwrap();
+    minipod::volume::remove(&claim).unwrap();
+    assert!(!claim.exists());
+}
+
+#[test]
 fn an_empty_dir_is_open_to_all_keeps_its_content_and_goes_with_the_pod() {
     privately(|dir| {
         let pod = pod(json!([{"name": "content", "emptyDir": {}}, {"name": "unset"}]));

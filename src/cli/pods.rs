@@ -181,7 +181,9 @@ fn users(places: &Places, claim: &PersistentVolumeClaim) -> Vec<String> {
 /// What a Service leads to now.
 fn endpoints(places: &Places, service: &Service) -> Endpoints {
     let (namespace, name) = (service.metadata.namespace.as_deref().unwrap_or("default"), service.metadata.name.as_deref().unwrap_or_default());
-    Selected::new(places).find(namespace, name).unwrap_or_default()
+    let mut endpoints = Selected::new(places).find(namespace, name).unwrap_or_default();
+    endpoints.pods.sort();
+    endpoints
 }
 
 pub fn logs(args: &LogsArgs, places: &Places) -> Result<u8> {

@@ -10,6 +10,7 @@ use super::{Kept, Objects};
 use crate::network::dns::{Endpoints, Port, Services};
 use crate::pod::dir::{PodDir, names, read_json};
 use crate::pod::places::Places;
+use crate::sys::process;
 
 impl Kept for Service {
     const PLURAL: &'static str = "services";
@@ -97,7 +98,12 @@ impl Services for Selected {
             // One whose supervisor was killed has not told its end.
             dir.is_supervised().then_some((ip, pod))
         };
-        Some(Endpoints { pods: names(&self.places.pods().join(namespace)).unwrap_or_default().into_iter().filter_map(endpoint).collect(), ports })
+        let mut pods: Vec<_> = names(&self.places.pods().join(namespace)).unwrap_or_default().into_iter().filter_map(endpoint).collect();
+        // Most clients take the first: each question begins with another pod, as a cluster's DNS does it.
+        let first = process::random_bytes::<1>().map_or(0, |[byte]| usize::from(byte));
+        let count = pods.len().max(1);
+        pods.rotate_left(first % count);
+        Some(Endpoints { pods, ports })
     }
 }
 
