@@ -51,7 +51,7 @@ fn the_api_servers_verdicts_are_ours() {
         let mut ours = match object {
             Object::Pod(pod) => serde_json::to_value(pod).unwrap(),
             Object::Job(job) => serde_json::to_value(job).unwrap(),
-            Object::ConfigMap(_) | Object::Secret(_) => continue,
+            Object::ConfigMap(_) | Object::Secret(_) | Object::PersistentVolumeClaim(_) | Object::Service(_) => continue,
         };
         ours.as_object_mut().unwrap().remove("status");
         without_uid(&mut defaulted);

@@ -213,11 +213,8 @@ fn volumes_and_mounts_follow_their_rules() {
             &["hostPath.path: Invalid value: \"/a/../b\": must not contain '..'", "hostPath.type: Unsupported value: \"Dir\""],
         ),
         (
-            "volumes: [{name: v, persistentVolumeClaim: {claimName: c}}, {name: w, nfs: {server: s, path: /}}]",
-            &[
-                "f:9:23: spec.volumes[0].persistentVolumeClaim: this kind of volume is not supported yet",
-                "spec.volumes[1].nfs: network and cloud volumes are not supported",
-            ],
+            "volumes: [{name: v, image: {reference: i}}, {name: w, nfs: {server: s, path: /}}]",
+            &["f:9:23: spec.volumes[0].image: this kind of volume is not supported yet", "spec.volumes[1].nfs: network and cloud volumes are not supported"],
         ),
     ]);
 }
@@ -426,8 +423,8 @@ fn what_has_no_effect_is_accepted_and_said() {
 #[test]
 fn other_kinds_and_versions_are_refused_by_name() {
     for (text, expected) in [
-        ("apiVersion: batch/v1\nkind: CronJob", "f:2:7: kind CronJob is not supported yet"),
-        ("apiVersion: v1\nkind: Service", "f:2:7: kind Service is not supported yet"),
+        ("apiVersion: batch/v1\nkind: CronJob", "f:2:7: kind CronJob is not supported: nothing here waits for its time"),
+        ("apiVersion: v1\nkind: Endpoints", "f:2:7: kind Endpoints is not supported yet"),
         ("apiVersion: v2\nkind: Pod", "f:1:13: no matches for kind \"Pod\" in version \"v2\"; Pod is in version \"v1\""),
         ("apiVersion: v1\nkind: Job", "f:1:13: no matches for kind \"Job\" in version \"v1\"; Job is in version \"batch/v1\""),
         ("apiVersion: v1\nkind: pod", "f:2:7: no matches for kind \"pod\" in version \"v1\"; did you mean \"Pod\"?"),

@@ -8,9 +8,10 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
 
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
-use minipod::manifest::support::{CONFIG_MAP, JOB, POD, SECRET, Table, Verdict};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
+use minipod::manifest::support::{CLAIM, CONFIG_MAP, DAEMON_SET, DEPLOYMENT, JOB, POD, REPLICA_SET, SECRET, SERVICE, STATEFUL_SET, Table, Verdict};
 use serde::de::value::{Error, StrDeserializer, UnitDeserializer};
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 
@@ -37,6 +38,8 @@ impl Probe<'_> {
         match self.at.as_str() {
             "kind" => self.of,
             "apiVersion" if self.of == "Job" => "batch/v1",
+            "apiVersion" if ["Deployment", "ReplicaSet", "StatefulSet", "DaemonSet"].contains(&self.of) => "apps/v1",
+            "spec.volumeClaimTemplates[].kind" => "PersistentVolumeClaim",
             // Maybe bytes, as base64; nothing is both.
             at if at.starts_with("data.") || at.starts_with("binaryData.") => "",
             _ => "v1",
@@ -167,4 +170,18 @@ fn every_field_of_a_job_has_a_verdict_and_every_verdict_a_field() {
 fn every_field_of_a_config_map_and_of_a_secret_has_a_verdict_and_every_verdict_a_field() {
     compare(CONFIG_MAP, &known::<ConfigMap>("ConfigMap", CONFIG_MAP));
     compare(SECRET, &known::<Secret>("Secret", SECRET));
+}
+
+#[test]
+fn every_field_of_a_claim_and_of_a_service_has_a_verdict_and_every_verdict_a_field() {
+    compare(CLAIM, &known::<PersistentVolumeClaim>("PersistentVolumeClaim", CLAIM));
+    compare(SERVICE, &known::<Service>("Service", SERVICE));
+}
+
+#[test]
+fn every_field_of_a_workload_has_a_verdict_and_every_verdict_a_field() {
+    compare(DEPLOYMENT, &known::<Deployment>("Deployment", DEPLOYMENT));
+    compare(REPLICA_SET, &known::<ReplicaSet>("ReplicaSet", REPLICA_SET));
+    compare(STATEFUL_SET, &known::<StatefulSet>("StatefulSet", STATEFUL_SET));
+    compare(DAEMON_SET, &known::<DaemonSet>("DaemonSet", DAEMON_SET));
 }

@@ -31,7 +31,7 @@ fn attach(network: &Network, pod: &PodName) -> (OwnedFd, Attachment) {
 
 fn asker(network: &Network, pod: &PodName, upstream: Vec<SocketAddr>) -> Asker {
     let (netns, attachment) = attach(network, pod);
-    let server = Server::bind(&attachment, upstream).unwrap();
+    let server = Server::bind(&attachment, upstream, Box::new(())).unwrap();
     let socket = net::inside(netns.as_fd(), || UdpSocket::bind((attachment.ip, 0)).map_err(|e| Error::io("bind", "", &e))).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     Asker { netns, attachment, server, names: network.names(), socket }
@@ -364,7 +364,7 @@ fn a_resolver_on_every_address_of_the_host_is_told_as_the_reason() {
     on_a_host(|host| {
         let _resolver = UdpSocket::bind("0.0.0.0:53").unwrap();
         let (_ns, attachment) = attach(&host.network("10.77.0.0/16"), &pod("a"));
-        let error = Server::bind(&attachment, vec![]).err().unwrap();
+        let error = Server::bind(&attachment, vec![], Box::new(())).err().unwrap();
         assert!(error.is(libc::EADDRINUSE), "{error}");
         assert!(error.to_string().contains("no DNS server for pod default/a, for a resolver of this machine listens on every address"), "{error}");
     });

@@ -202,8 +202,12 @@ fn a_request_that_makes_no_sense_is_refused_with_one_line() {
     let table = [
         ("pods web -l app=web", "error: name cannot be provided when a selector is specified"),
         ("pods web -A", "error: a resource cannot be retrieved by name across all namespaces"),
-        ("services", "error: the server doesn't have a resource type \"services\"; there are pods, jobs, configmaps, secrets and events"),
-        ("svc/web", "error: there is no \"svc/web\" here: name pods as pod/NAME, jobs as job/NAME"),
+        (
+            "nodes",
+            "error: the server doesn't have a resource type \"nodes\"; there are pods, jobs, configmaps, secrets, persistentvolumeclaims, services and events",
+        ),
+        ("deploy", "error: of a deploy only its pods are kept: `minipod get pods -l LABELS`, `minipod delete -f FILE`"),
+        ("node/web", "error: there is no \"node/web\" here: name pods as pod/NAME, jobs as job/NAME"),
         ("pods -w -o json", "error: --watch prints a table: leave out --output, or use -o wide"),
         ("pods -l a=b=c", "error: unable to parse requirement: \"a=b=c\" in selector \"a=b=c\""),
     ];

@@ -152,6 +152,7 @@ fn table() -> Vec<(&'static str, Case, &'static [&'static str])> {
         ("a ConfigMap that is not there", Case::one("Never", waits("CreateContainerConfigError", "configmap \"settings\" not found")), &["needs a ConfigMap that is not there", "the same file"]),
         ("a key that a Secret does not have", Case::one("Never", waits("CreateContainerConfigError", "couldn't find key x in Secret default/s")), &["a key that the Secret does not have"]),
         ("a user that must not be root", Case::one("Never", waits("CreateContainerConfigError", "container has runAsNonRoot and image will run as root")), &["runAsUser"]),
+        ("a claim that is not there", Case::one("Never", waits("ContainerCreating", "")).event("", "FailedScheduling", "0/1 nodes are available: persistentvolumeclaim \"d\" not found.", A_MINUTE_AGO), &["the pod: cannot begin: FailedScheduling: 0/1", "Make the claim"]),
         ("a hostPath that is not there", Case::one("Never", waits("ContainerCreating", "")).event("", "FailedMount", "hostPath type check failed: /x is not a directory", A_MINUTE_AGO), &["the pod: cannot begin: FailedMount: hostPath", "DirectoryOrCreate"]),
 
         ("work that ends, under Always", Case::one("Always", waits("CrashLoopBackOff", "")).last(2, ended(0, "Completed", "")), &["ended with exit code 0", "OnFailure", "Job"]),
@@ -175,7 +176,8 @@ fn table() -> Vec<(&'static str, Case, &'static [&'static str])> {
         ("two volumes at one place", shared(Case::new("Always").app("app", "cat /data/x", runs()).app("writer", "date >/data/x", runs()), &[(0, "shared", "/data"), (1, "other", "/data")])
             .with(|view| view.empty_volumes = vec!["shared".into()]), &["container writer has another volume at /data: other", "write name: other here"]),
         ("a classic sidecar keeps the pod", Case::one("OnFailure", ended(0, "Completed", "")).app("proxy", "x", runs()), &["the pod: goes on only because proxy still runs; app has ended with 0", "initContainers:", "`restartPolicy: Always`"]),
-        ("an init container waits for a pod that is not there", Case::one("Always", waits("PodInitializing", "")).init("i", wait, runs()).log("i", &["nc: bad address 'db'"]), &["i: has run for 60s", "waits for db:5432", "the name does not resolve", "Start a pod of that name"]),
+        ("an init container waits for a pod that is not there", Case::one("Always", waits("PodInitializing", "")).init("i", wait, runs()).log("i", &["nc: bad address 'db'"]), &["i: has run for 60s", "waits for db:5432", "the name does not resolve", "Start a pod or a Service of that name"]),
+        ("an init container waits for a Service that leads nowhere", Case::one("Always", waits("PodInitializing", "")).init("i", wait, runs()).with(|view| view.services = [("db.default".to_owned(), 0)].into()), &["Service db is there, but no pod that its selector matches is ready", "describe svc db`"]),
         ("an init container waits for a port that nobody has", Case::one("Always", waits("PodInitializing", "")).init("i", wait, runs()).with(|view| view.peers = vec![peer(Some(vec![80]))]), &["Pod db is there (10.77.0.3), but nothing in it listens on port 5432."]),
         ("an init container waits for its own pod", Case::one("Always", waits("PodInitializing", "")).init("i", "until wget -q http://localhost:8080/; do sleep 1; done", runs()), &["That is this pod itself", "sidecar"]),
         ("an init container waits for a file", Case::one("Always", waits("PodInitializing", "")).init("i", "until [ -f /x/ready ]; do sleep 1; done", runs()), &["waits for the file /x/ready"]),

@@ -32,6 +32,10 @@ fn nothing(_: &k8s_openapi::api::core::v1::Volume) -> minipod::error::Result<min
     unreachable!("asked for the files of another kind of volume")
 }
 
+fn no_claim(_: &k8s_openapi::api::core::v1::Volume) -> minipod::error::Result<std::path::PathBuf> {
+    unreachable!("asked for the claim of another kind of volume")
+}
+
 fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
@@ -41,16 +45,42 @@ fn is_tmpfs(path: &Path) -> bool {
 }
 
 #[test]
+fn what_a_claim_holds_outlives_the_pod_and_follows_its_group() {
+    use std::os::unix::fs::MetadataExt;
+    let root = tempfile::tempdir().unwrap();
+    let claim = root.path().join("claims/c");
+    let set_up = |read_only: bool, policy: &str| {
+        let volume = json!([{"name": "d", "persistentVolumeClaim": {"claimName": "c", "readOnly": read_only}}]);
+        let mut spec = pod(volume);
+        spec.security_context = serde_json::from_value(json!({"fsGroup": 123, "fsGroupChangePolicy": policy})).unwrap();
+        Volumes::set_up(&spec, &root.path().join("pod"), None, &nothing, &|_| Ok(claim.clone())).unwrap()
+    };
+    let group = |path: &Path| std::fs::metadata(path).unwrap().gid();
+    assert_eq!(set_up(true, "Always").source("d").unwrap(), claim);
+    assert_eq!((group(&claim), mode(&claim)), (0, 0o777), "what is only read is left as it is");
+    let file = claim.join("file");
+    std::fs::write(&file, "kept").unwrap();
+    assert!(set_up(false, "Always").tear_down().is_empty());
+    assert_eq!((group(&claim), group(&file), mode(&claim)), (123, 123, 0o2777));
+    std::os::unix::fs::chown(&file, None, Some(7)).unwrap();
+    set_up(false, "OnRootMismatch");
+    assert_eq!(group(&file), 7, "the root is as it should be, so nothing below is looked at");
+    minipod::volume::remove(&claim).unwrap();
+    minipod::volume::remove(&claim).unwrap();
+    assert!(!claim.exists());
+}
+
+#[test]
 fn an_empty_dir_is_open_to_all_keeps_its_content_and_goes_with_the_pod() {
     privately(|dir| {
         let pod = pod(json!([{"name": "content", "emptyDir": {}}, {"name": "unset"}]));
-        let volumes = Volumes::set_up(&pod, dir, None, &nothing).unwrap();
+        let volumes = Volumes::set_up(&pod, dir, None, &nothing, &no_claim).unwrap();
         let path = volumes.source("content").unwrap().to_owned();
         assert_eq!((path.as_path(), mode(&path)), (dir.join("kubernetes.io~empty-dir/content").as_path(), 0o777));
         assert_eq!(mode(path.parent().unwrap()), 0o700, "closed to the machine's users");
         assert!(volumes.source("unset").unwrap().is_dir() && volumes.source("none").is_err());
         std::fs::write(path.join("index.html"), "hi").unwrap();
-        let again = Volumes::set_up(&pod, dir, None, &nothing).unwrap();
+        let again = Volumes::set_up(&pod, dir, None, &nothing, &no_claim).unwrap();
         assert_eq!(std::fs::read_to_string(again.source("content").unwrap().join("index.html")).unwrap(), "hi");
         assert_eq!(again.tear_down(), []);
         assert_eq!(std::fs::read_dir(dir).unwrap().count(), 0);
@@ -61,7 +91,7 @@ fn an_empty_dir_is_open_to_all_keeps_its_content_and_goes_with_the_pod() {
 fn an_empty_dir_in_memory_has_its_size_and_is_full_when_it_is_full() {
     privately(|dir| {
         let pod = pod(json!([{"name": "m", "emptyDir": {"medium": "Memory", "sizeLimit": "10Mi"}}]));
-        let volumes = Volumes::set_up(&pod, dir, Some(1 << 30), &nothing).unwrap();
+        let volumes = Volumes::set_up(&pod, dir, Some(1 << 30), &nothing, &no_claim).unwrap();
         let path = volumes.source("m").unwrap().to_owned();
         assert_eq!(mode(&path), 0o1777);
         let room = nix::sys::statvfs::statvfs(&path).unwrap();
@@ -78,7 +108,7 @@ fn an_empty_dir_in_memory_has_its_size_and_is_full_when_it_is_full() {
 #[test]
 fn the_pods_memory_bounds_a_tmpfs_without_a_size() {
     privately(|dir| {
-        let volumes = Volumes::set_up(&pod(json!([{"name": "m", "emptyDir": {"medium": "Memory"}}])), dir, Some(2 << 20), &nothing).unwrap();
+        let volumes = Volumes::set_up(&pod(json!([{"name": "m", "emptyDir": {"medium": "Memory"}}])), dir, Some(2 << 20), &nothing, &no_claim).unwrap();
         let room = nix::sys::statvfs::statvfs(volumes.source("m").unwrap()).unwrap();
         assert_eq!(room.blocks() * room.fragment_size(), 2 << 20);
         assert_eq!(volumes.tear_down(), []);
@@ -90,7 +120,7 @@ fn fs_group_owns_an_empty_dir_and_what_is_made_in_it() {
     privately(|dir| {
         let mut pod = pod(json!([{"name": "d"}, {"name": "m", "emptyDir": {"medium": "Memory"}}]));
         pod.security_context = serde_json::from_value(json!({"fsGroup": 123})).unwrap();
-        let volumes = Volumes::set_up(&pod, dir, None, &nothing).unwrap();
+        let volumes = Volumes::set_up(&pod, dir, None, &nothing, &no_claim).unwrap();
         let (disk, memory) = (volumes.source("d").unwrap(), volumes.source("m").unwrap());
         assert_eq!((mode(disk), mode(memory)), (0o2777, 0o3777));
         let root = file::open_dir(memory).unwrap();
@@ -112,7 +142,7 @@ fn each_type_of_host_path_takes_its_kind_and_refuses_the_others() {
         nix::sys::stat::mknod(&dir.join("block"), nix::sys::stat::SFlag::S_IFBLK, nix::sys::stat::Mode::S_IRUSR, nix::sys::stat::makedev(7, 99)).unwrap();
         let set_up = |path: &str, kind: Option<&str>| {
             let source = kind.map_or(json!({"path": path}), |kind| json!({"path": path, "type": kind}));
-            Volumes::set_up(&pod(json!([{"name": "v", "hostPath": source}])), &dir.join("volumes"), None, &nothing)
+            Volumes::set_up(&pod(json!([{"name": "v", "hostPath": source}])), &dir.join("volumes"), None, &nothing, &no_claim)
         };
         let table: &[(&str, &[&str], &str)] = &[
             ("DirectoryOrCreate", &["directory", "link"], "directory"),
@@ -154,7 +184,7 @@ fn a_missing_host_path_is_made_with_its_exact_mode() {
     privately(|dir| {
         let set_up = |path: &Path, kind: &str| {
             let volumes = json!([{"name": "v", "hostPath": {"path": path.to_str().unwrap(), "type": kind}}]);
-            Volumes::set_up(&pod(volumes), &dir.join("volumes"), None, &nothing)
+            Volumes::set_up(&pod(volumes), &dir.join("volumes"), None, &nothing, &no_claim)
         };
         let made = dir.join("a/b");
         let volumes = set_up(&made, "DirectoryOrCreate").unwrap();
@@ -172,18 +202,18 @@ fn a_missing_host_path_is_made_with_its_exact_mode() {
 fn a_failed_set_up_takes_back_what_it_made_and_nothing_else() {
     privately(|dir| {
         let good = json!([{"name": "kept"}]);
-        let kept = Volumes::set_up(&pod(good), dir, None, &nothing).unwrap().source("kept").unwrap().to_owned();
+        let kept = Volumes::set_up(&pod(good), dir, None, &nothing, &no_claim).unwrap().source("kept").unwrap().to_owned();
         std::fs::write(kept.join("data"), "x").unwrap();
         let bad = json!([{"name": "kept"}, {"name": "new"}, {"name": "m", "emptyDir": {"medium": "Memory"}},
                          {"name": "bad", "hostPath": {"path": "/dev/null", "type": "Directory"}}]);
-        Volumes::set_up(&pod(bad), dir, None, &nothing).unwrap_err();
+        Volumes::set_up(&pod(bad), dir, None, &nothing, &no_claim).unwrap_err();
         let left: Vec<_> = std::fs::read_dir(kept.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["kept"]);
         assert!(kept.join("data").exists());
         for volume in
             [json!({"name": "h", "emptyDir": {"medium": "HugePages"}}), json!({"name": "n", "nfs": {"server": "s", "path": "/"}}), json!({"name": "../x"})]
         {
-            let error = Volumes::set_up(&pod(json!([volume])), dir, None, &nothing).unwrap_err();
+            let error = Volumes::set_up(&pod(json!([volume])), dir, None, &nothing, &no_claim).unwrap_err();
             assert_eq!(error.reason, Some("FailedMount"), "{error}");
         }
         assert_eq!(std::fs::read_dir(kept.parent().unwrap()).unwrap().count(), 1);
@@ -196,7 +226,7 @@ fn removal_does_not_delete_what_is_mounted_inside() {
         let host = dir.join("host");
         std::fs::create_dir(&host).unwrap();
         std::fs::write(host.join("precious"), "x").unwrap();
-        let volumes = Volumes::set_up(&pod(json!([{"name": "v"}])), &dir.join("volumes"), None, &nothing).unwrap();
+        let volumes = Volumes::set_up(&pod(json!([{"name": "v"}])), &dir.join("volumes"), None, &nothing, &no_claim).unwrap();
         let inside = volumes.source("v").unwrap().join("inside");
         std::fs::create_dir(&inside).unwrap();
         std::fs::write(volumes.source("v").unwrap().join("own"), "x").unwrap();
@@ -273,7 +303,7 @@ fn what_is_opened_stays_itself_when_the_path_is_swapped() {
 #[test]
 fn a_volume_in_memory_is_a_mount_in_our_namespace_only() {
     privately(|dir| {
-        let volumes = Volumes::set_up(&pod(json!([{"name": "m", "emptyDir": {"medium": "Memory"}}, {"name": "d"}])), dir, None, &nothing).unwrap();
+        let volumes = Volumes::set_up(&pod(json!([{"name": "m", "emptyDir": {"medium": "Memory"}}, {"name": "d"}])), dir, None, &nothing, &no_claim).unwrap();
         assert!(is_tmpfs(volumes.source("m").unwrap()));
         assert_eq!(is_tmpfs(volumes.source("d").unwrap()), is_tmpfs(dir));
         assert_eq!(volumes.tear_down(), []);

@@ -1,20 +1,23 @@
-//! `minipod delete`: pods and jobs are stopped gracefully and removed with all that is theirs; configmaps and secrets are forgotten.
+//! `minipod delete`: pods and jobs are stopped gracefully and removed with all that is theirs; what is kept for them is forgotten.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service};
 
 use super::get::{Kind, Refusal};
 use super::need_root;
 use super::run::manifest_of;
+use super::workload;
+use crate::manifest::Object;
+use crate::manifest::workload::RETAINED_OF;
 use crate::pod::dir::{self, Dir, JobDir, PodDir};
-use crate::pod::objects::{Kept, Objects};
+use crate::pod::objects::{Kept, Objects, claims};
 use crate::pod::places::Places;
 use crate::pod::{job, start};
 
-/// Stop pods and jobs, and remove them; remove configmaps and secrets
+/// Stop pods and jobs, and remove them; remove configmaps, secrets, claims with their data, services
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -23,10 +26,11 @@ Examples:
   minipod delete web db --grace-period 5
   minipod delete job pi                the job with all its pods, also those that have ended
   minipod delete cm settings           pods that have it go on with what they have
-  minipod delete -f pod.yaml           the objects that a file names
+  minipod delete pvc data              the claim with all that it holds, once no pod uses it
+  minipod delete -f pod.yaml           the objects that a file names; claims that a StatefulSet made stay
   minipod delete pods --all")]
 pub struct DeleteArgs {
-    /// `pod NAME...`, `pod/NAME...`, the same with `job`, `configmap` (cm) and `secret`, or just names of pods
+    /// `pod NAME...`, `pod/NAME...`, the same with `job`, `configmap` (cm), `secret`, `pvc` and `svc`, or just names of pods
     #[arg(value_name = "KIND NAME", required_unless_present = "filename")]
     what: Vec<String>,
     /// Delete the objects that this file names; - is standard input
@@ -59,7 +63,7 @@ pub struct DeleteArgs {
 enum Doomed {
     Pod(PodDir),
     Job(JobDir),
-    /// A ConfigMap or a Secret: nothing of it runs.
+    /// A ConfigMap or its like: nothing of it runs.
     Kept {
         kind: Kind,
         objects: Objects,
@@ -72,7 +76,9 @@ impl Doomed {
         match kind {
             Kind::Pod => Doomed::Pod(PodDir::new(places, namespace, name)),
             Kind::Job => Doomed::Job(JobDir::new(places, namespace, name)),
-            Kind::ConfigMap | Kind::Secret => Doomed::Kept { kind, objects: Objects::new(places, namespace), name: name.to_owned() },
+            Kind::ConfigMap | Kind::Secret | Kind::PersistentVolumeClaim | Kind::Service => {
+                Doomed::Kept { kind, objects: Objects::new(places, namespace), name: name.to_owned() }
+            }
         }
     }
 
@@ -115,6 +121,8 @@ impl Doomed {
             Doomed::Pod(dir) => Ok(start::delete(places, dir, grace, false)?),
             Doomed::Job(dir) => Ok(job::delete(places, dir, grace)?),
             Doomed::Kept { kind: Kind::Secret, objects, name } => Ok(objects.delete::<Secret>(name)?),
+            Doomed::Kept { kind: Kind::PersistentVolumeClaim, objects, name } => Ok(claims::delete(places, objects.namespace(), name)?),
+            Doomed::Kept { kind: Kind::Service, objects, name } => Ok(objects.delete::<Service>(name)?),
             Doomed::Kept { objects, name, .. } => Ok(objects.delete::<ConfigMap>(name)?),
         }
     }
@@ -129,12 +137,13 @@ impl DeleteArgs {
 
     fn doomed(&self, places: &Places) -> Result<Vec<Doomed>> {
         let mut doomed = Vec::new();
-        for object in self.filename.iter().map(|file| manifest_of(file)).collect::<Result<Vec<_>>>()?.into_iter().flat_map(|loaded| loaded.objects) {
-            let kind = Kind::of_object(&object);
+        let objects = self.in_files()?;
+        for object in objects.iter().filter(|object| !is_retained(object)) {
             let metadata = object.metadata();
             let namespace = metadata.namespace.as_deref().unwrap_or(&self.namespace);
-            doomed.push(Doomed::new(places, kind, namespace, metadata.name.as_deref().unwrap_or_default()));
+            doomed.push(Doomed::new(places, Kind::of_object(object), namespace, metadata.name.as_deref().unwrap_or_default()));
         }
+        doomed.extend(workload::others(places, &objects)?.into_iter().map(Doomed::Pod));
         let mut words = self.what.iter().map(String::as_str).peekable();
         let kind = words.peek().and_then(|word| Kind::of(word));
         if kind.is_some() {
@@ -150,6 +159,8 @@ impl DeleteArgs {
                 Kind::Job => doomed.extend(dir::all_jobs(places)?.into_iter().map(Doomed::Job)),
                 Kind::ConfigMap => doomed.extend(self.all_kept::<ConfigMap>(places, kind)?),
                 Kind::Secret => doomed.extend(self.all_kept::<Secret>(places, kind)?),
+                Kind::PersistentVolumeClaim => doomed.extend(self.all_kept::<PersistentVolumeClaim>(places, kind)?),
+                Kind::Service => doomed.extend(self.all_kept::<Service>(places, kind)?),
             }
             doomed.retain(|one| one.namespace() == self.namespace);
         }
@@ -163,34 +174,58 @@ impl DeleteArgs {
         Ok(doomed)
     }
 
+    /// The objects of the files, in the namespace that `apply` would put them.
+    fn in_files(&self) -> Result<Vec<Object>> {
+        let mut objects = Vec::new();
+        for file in &self.filename {
+            objects.extend(manifest_of(file)?.objects);
+        }
+        let unsaid = objects.iter_mut().map(Object::metadata_mut).filter(|metadata| metadata.namespace.as_deref() == Some("default"));
+        unsaid.for_each(|metadata| metadata.namespace = Some(self.namespace.clone()));
+        Ok(objects)
+    }
+
     fn all_kept<O: Kept>(&self, places: &Places, kind: Kind) -> Result<Vec<Doomed>> {
         let names = Objects::new(places, &self.namespace).all::<O>()?.into_iter().filter_map(|object| object.metadata().name.clone());
         Ok(names.map(|name| Doomed::new(places, kind, &self.namespace, &name)).collect())
     }
 }
 
-/// Stops all at once and then waits for each, as kubectl does.
+/// What a StatefulSet leaves behind (`persistentVolumeClaimRetentionPolicy`).
+fn is_retained(object: &Object) -> bool {
+    object.metadata().annotations.as_ref().is_some_and(|annotations| annotations.contains_key(RETAINED_OF))
+}
+
+/// Stops all at once and then waits for each, as kubectl does. Claims come last: the pods that use them may be among what stops.
 pub fn delete(args: &DeleteArgs, places: &Places) -> Result<u8> {
     need_root()?;
     let (doomed, grace) = (args.doomed(places)?, args.grace_seconds());
+    let (claims, others): (Vec<_>, Vec<_>) = doomed.into_iter().partition(|one| one.kind() == Kind::PersistentVolumeClaim);
     let mut code = 0;
-    let mut stopping = Vec::new();
-    for one in doomed {
-        let kind = one.kind();
-        match one.stop(places, grace)? {
-            Some(()) => {
-                println!("{} {:?} deleted from {} namespace", kind.resource(), one.name(), one.namespace());
-                stopping.push(one);
-            }
-            None if args.ignore_not_found => {}
-            None => {
-                eprintln!("{}", Refusal::not_found_of(kind, one.name()));
-                code = 1;
+    for group in [others, claims] {
+        let mut stopping = Vec::new();
+        for one in group {
+            let kind = one.kind();
+            match one.stop(places, grace) {
+                // Whatever else is to go, goes.
+                Err(error) => {
+                    eprintln!("error: {error}");
+                    code = 1;
+                }
+                Ok(Some(())) => {
+                    println!("{} {:?} deleted from {} namespace", kind.resource(), one.name(), one.namespace());
+                    stopping.push(one);
+                }
+                Ok(None) if args.ignore_not_found => {}
+                Ok(None) => {
+                    eprintln!("{}", Refusal::not_found_of(kind, one.name()));
+                    code = 1;
+                }
             }
         }
-    }
-    if args.wait {
-        stopping.iter().filter_map(Doomed::dir).try_for_each(Dir::wait_until_gone)?;
+        if args.wait {
+            stopping.iter().filter_map(Doomed::dir).try_for_each(Dir::wait_until_gone)?;
+        }
     }
     Ok(code)
 }

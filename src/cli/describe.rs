@@ -14,12 +14,13 @@ use std::fmt;
 use clap::Args;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, PodSpec, PodStatus, Secret, Toleration, TopologySpreadConstraint};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, PersistentVolumeClaim, Pod, PodSpec, PodStatus, Secret, Service, Toleration, TopologySpreadConstraint};
 
 use super::get::{Answer, Listed, Refusal, Selector, What, nothing_found};
 use super::table::{Columns, harmless};
 use super::why::{self, View};
 use super::{duration, events};
+use crate::network::dns::Endpoints;
 use crate::pod::of_ephemeral;
 
 /// Show all about pods, jobs, configmaps or secrets: containers, their states and probes, volumes, conditions, events.
@@ -136,6 +137,17 @@ impl DescribeArgs {
 
     pub fn secrets(&self, secrets: Vec<Secret>) -> Result<Answer, Refusal> {
         self.objects(&secrets.into_iter().map(|secret| (secret, Vec::new())).collect::<Vec<_>>(), |secret, _| object::secret(secret))
+    }
+
+    /// `users` says which pods use a claim.
+    pub fn claims(&self, claims: Vec<PersistentVolumeClaim>, users: &dyn Fn(&PersistentVolumeClaim) -> Vec<String>) -> Result<Answer, Refusal> {
+        self.objects(&claims.into_iter().map(|claim| (claim, Vec::new())).collect::<Vec<_>>(), |claim, _| object::claim(claim, &users(claim)))
+    }
+
+    /// `endpoints` says what a Service leads to.
+    pub fn services(&self, services: Vec<Service>, endpoints: &dyn Fn(&Service) -> Endpoints) -> Result<Answer, Refusal> {
+        let services: Vec<_> = services.into_iter().map(|service| (service, Vec::new())).collect();
+        self.objects(&services, |service, _| object::service(service, &endpoints(service)))
     }
 
     fn objects<O: Listed>(&self, all: &[(O, Vec<Event>)], describe: impl Fn(&O, &[Event]) -> String) -> Result<Answer, Refusal> {

@@ -55,7 +55,7 @@ pub fn explain(args: &ExplainArgs, places: &Places) -> Result<u8> {
         let pod = match object {
             Object::Pod(pod) => Pod::clone(pod),
             Object::Job(asked) => job::first_pod(asked),
-            Object::ConfigMap(_) | Object::Secret(_) => continue,
+            Object::ConfigMap(_) | Object::Secret(_) | Object::PersistentVolumeClaim(_) | Object::Service(_) => continue,
         };
         let all = explain::explain(places, &pod, &objects, args.container.as_deref())?;
         if all.is_empty() {

@@ -1,4 +1,4 @@
-//! `minipod get`: pods, jobs, configmaps and secrets as a table, or as they are.
+//! `minipod get`: pods, jobs and what is kept for them as a table, or as they are.
 //!
 //! ```text
 //! pod.json ─┐
@@ -30,6 +30,7 @@ use serde_json::{Value, json};
 
 pub use self::job::{JobRow, job_row};
 pub use self::kind::{Kind, Line, Listed, What};
+pub use self::object::access_modes;
 pub use self::row::{Row, row};
 pub use self::selector::Selector;
 pub use self::watch::{EventWatch, Watch};
@@ -38,7 +39,7 @@ use super::jsonpath::JsonPath;
 use super::table::cell;
 use crate::error::{Error, Result};
 
-/// List pods, jobs, configmaps or secrets, or what has happened to pods and jobs.
+/// List pods, jobs, configmaps, secrets, claims or services, or what has happened to pods and jobs.
 #[derive(Debug, Clone, Default, Args)]
 #[command(after_help = "\
 Examples:
@@ -51,12 +52,13 @@ Examples:
   minipod get pods -w                       a line for each change, until interrupted
   minipod get jobs                          all jobs; -w and -o as with pods
   minipod get cm                            all ConfigMaps; their values are in -o yaml; the same with secrets
+  minipod get pvc; minipod get svc          all PersistentVolumeClaims; all Services
   minipod get pods --from-file status.json  the table of saved pods; - reads standard input
   minipod get events                        what has happened, oldest first
   minipod get events --for pod/web -w       to one pod, and what happens from now on")]
 pub struct GetArgs {
-    /// What to list, then the names of those to list alone: `pods [NAME...]`, `pod/NAME...`, the same with `jobs`, `configmaps` (cm) and `secrets`, or `events`
-    #[arg(value_name = "pods|jobs|configmaps|secrets|events", required = true)]
+    /// What to list, then the names of those to list alone: `pods [NAME...]`, `pod/NAME...`, the same with `jobs`, `configmaps` (cm), `secrets`, `persistentvolumeclaims` (pvc) and `services` (svc), or `events`
+    #[arg(value_name = "pods|jobs|configmaps|secrets|pvc|svc|events", required = true)]
     pub what: Vec<String>,
     /// How to print: a table by default; wide (with address and node), json, yaml, name, or jsonpath='{TEMPLATE}'
     #[arg(short, long, value_name = "FORMAT")]

@@ -34,6 +34,7 @@ pub mod table;
 pub mod top;
 pub mod wait;
 pub mod why;
+mod workload;
 
 use std::io::Write;
 use std::path::PathBuf;

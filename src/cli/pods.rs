@@ -6,7 +6,7 @@ use std::io::Write;
 use anyhow::Result;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, PersistentVolumeClaim, Pod, Secret, Service};
 
 use super::describe::DescribeArgs;
 use super::get::{Answer, EventWatch, GetArgs, Kind, Listed, Refusal, Watch, What};
@@ -15,7 +15,9 @@ use super::logs::{LogsArgs, Place};
 use super::need_root;
 use super::why::{View, reading};
 use crate::image::Store;
+use crate::network::dns::{Endpoints, Services};
 use crate::pod::dir::{self, JobDir, PodDir};
+use crate::pod::objects::services::Selected;
 use crate::pod::objects::{self, Kept};
 use crate::pod::places::Places;
 use crate::pod::{all_containers, job, pod_spec, status};
@@ -76,6 +78,10 @@ pub fn get(args: &GetArgs, places: &Places) -> Result<u8> {
         What::Objects(Kind::Job, _) => list(args, || jobs(places), |notify| dir::watch_jobs(places, notify)),
         What::Objects(Kind::ConfigMap, _) => list(args, || kept::<ConfigMap>(places), |notify| objects::watch::<ConfigMap>(places, notify)),
         What::Objects(Kind::Secret, _) => list(args, || kept::<Secret>(places), |notify| objects::watch::<Secret>(places, notify)),
+        What::Objects(Kind::PersistentVolumeClaim, _) => {
+            list(args, || kept::<PersistentVolumeClaim>(places), |notify| objects::watch::<PersistentVolumeClaim>(places, notify))
+        }
+        What::Objects(Kind::Service, _) => list(args, || kept::<Service>(places), |notify| objects::watch::<Service>(places, notify)),
         What::Events if args.watch => {
             let mut watch = EventWatch::new(args);
             let watched = |notify: &Notify| Ok(dir::watch(places, notify).and_then(|()| dir::watch_jobs(places, notify))?);
@@ -156,6 +162,8 @@ pub fn describe(args: &DescribeArgs, places: &Places) -> Result<u8> {
         }
         What::Objects(Kind::ConfigMap, _) => return print(&args.config_maps(kept(places)?)?),
         What::Objects(Kind::Secret, _) => return print(&args.secrets(kept(places)?)?),
+        What::Objects(Kind::PersistentVolumeClaim, _) => return print(&args.claims(kept(places)?, &|claim| users(places, claim))?),
+        What::Objects(Kind::Service, _) => return print(&args.services(kept(places)?, &|service| endpoints(places, service))?),
         What::Objects(Kind::Pod, _) | What::Events => {}
     }
     let mut pods = Vec::new();
@@ -163,6 +171,20 @@ pub fn describe(args: &DescribeArgs, places: &Places) -> Result<u8> {
         pods.push((pod, dir.events()?));
     }
     print(&args.pods(&pods, &|pod| view(places, pod), Timestamp::now())?)
+}
+
+/// The pods that use a claim.
+fn users(places: &Places, claim: &PersistentVolumeClaim) -> Vec<String> {
+    let (namespace, name) = (claim.metadata.namespace.as_deref().unwrap_or("default"), claim.metadata.name.as_deref().unwrap_or_default());
+    objects::claims::users(places, namespace, name).unwrap_or_default().iter().map(|dir| dir.name.clone()).collect()
+}
+
+/// What a Service leads to now.
+fn endpoints(places: &Places, service: &Service) -> Endpoints {
+    let (namespace, name) = (service.metadata.namespace.as_deref().unwrap_or("default"), service.metadata.name.as_deref().unwrap_or_default());
+    let mut endpoints = Selected::new(places).find(namespace, name).unwrap_or_default();
+    endpoints.pods.sort();
+    endpoints
 }
 
 pub fn logs(args: &LogsArgs, places: &Places) -> Result<u8> {

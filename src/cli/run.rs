@@ -100,6 +100,7 @@ pub fn manifest_of(path: &Path) -> Result<Loaded> {
 pub fn run(args: &RunArgs, places: &Places) -> Result<u8> {
     let mut objects = apply::objects_of(args.file.iter().chain(&args.filename), &args.how)?;
     need_root()?;
+    apply::tell_others(places, &objects)?;
     if args.detach {
         return objects.into_iter().try_for_each(|object| apply::start_one(places, &object, &args.how)).map(|()| 0);
     }
@@ -124,7 +125,7 @@ pub fn run(args: &RunArgs, places: &Places) -> Result<u8> {
             keep()?;
             job::run(places, *asked, &options)
         }
-        Object::ConfigMap(_) | Object::Secret(_) => bail!("there is nothing to run"),
+        Object::ConfigMap(_) | Object::Secret(_) | Object::PersistentVolumeClaim(_) | Object::Service(_) => bail!("there is nothing to run"),
     }
 }
 
@@ -135,6 +136,8 @@ fn already_exists(kind: Kind, metadata: &ObjectMeta) -> Refusal {
         Kind::Job => "job",
         Kind::ConfigMap => "configmap",
         Kind::Secret => "secret",
+        Kind::PersistentVolumeClaim => "pvc",
+        Kind::Service => "svc",
     };
     Refusal::Server { reason: "AlreadyExists", message: format!("{} {name:?} already exists; `minipod delete {word} {name}` removes it", kind.plural()) }
 }

@@ -40,6 +40,12 @@ pub fn conditions(
     ours.iter().map(|(name, verdict)| condition(spec, name, verdict, before, now)).chain(others.cloned()).collect()
 }
 
+/// The one condition of a pod that no node takes (`pkg/scheduler/schedule_one.go`); the kubelet has not seen it yet.
+pub fn unscheduled(spec: &Spec, message: &str, previous: Option<&core::PodStatus>, now: At) -> Vec<core::PodCondition> {
+    let before = previous.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    vec![condition(spec, "PodScheduled", &(false, Some("Unschedulable"), Some(message.to_owned())), before, now)]
+}
+
 /// The transition time moves only with the status; a new reason is no transition.
 fn condition(spec: &Spec, name: &str, (yes, reason, message): &Verdict, before: &[core::PodCondition], now: At) -> core::PodCondition {
     let status = if *yes { "True" } else { "False" };
@@ -107,5 +113,32 @@ fn all_restarting(spec: &Spec, facts: &Facts, phase: Phase, now: At) -> Verdict 
             (true, Some("RestartAllContainersStarted"), Some("container exited with restart policy rule".into()))
         }
         _ => (false, None, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Event, UNSCHEDULABLE, observe, status};
+    use super::*;
+
+    #[test]
+    fn a_pod_that_no_node_takes_says_so_and_nothing_else() {
+        let pod = serde_json::from_value(serde_json::json!({ "spec": { "containers": [{ "name": "a" }] } })).unwrap();
+        let (spec, at) = (Spec::of(&pod), |seconds: i64| At { mono: seconds as u64 * 1000, wall: seconds * 1000 });
+        let mut facts = Facts::new(&spec, at(0));
+        let told = |facts: &Facts, before: Option<&core::PodStatus>, now: i64| status(&spec, facts, before, at(now));
+        observe(&spec, &mut facts, Event::SandboxFailed { reason: UNSCHEDULABLE.into(), message: "no claim".into() }, at(1));
+        let first = told(&facts, None, 1);
+        assert_eq!((first.phase.as_deref(), &first.container_statuses, &first.pod_ip), (Some("Pending"), &None, &None));
+        let [scheduled] = first.conditions.as_deref().unwrap() else { panic!("{:?}", first.conditions) };
+        let said = (scheduled.type_.as_str(), scheduled.status.as_str(), scheduled.reason.as_deref(), scheduled.message.as_deref());
+        assert_eq!(said, ("PodScheduled", "False", Some("Unschedulable"), Some("no claim")));
+        let later = told(&facts, Some(&first), 5);
+        assert_eq!(later, first, "the time of the transition stays");
+        observe(&spec, &mut facts, Event::SandboxReady { ips: vec!["10.77.0.2".into()] }, at(9));
+        let last = told(&facts, Some(&later), 9);
+        let scheduled = last.conditions.as_ref().unwrap().iter().find(|condition| condition.type_ == "PodScheduled").unwrap();
+        assert_eq!((scheduled.status.as_str(), &scheduled.reason, &scheduled.last_transition_time), ("True", &None, &Some(time(9000))));
+        assert_eq!(last.container_statuses.unwrap().len(), 1);
     }
 }

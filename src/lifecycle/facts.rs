@@ -77,6 +77,9 @@ impl Phase {
     }
 }
 
+/// The reason of a sandbox that was not tried, because the pod fits on no node: the scheduler's event.
+pub const UNSCHEDULABLE: &str = "FailedScheduling";
+
 /// The pause process and the network that all containers share.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Sandbox {
@@ -87,6 +90,16 @@ pub struct Sandbox {
     pub lost: Option<At>,
     /// Kept after the sandbox is gone: a finished pod still shows its address.
     pub ips: Vec<String>,
+}
+
+impl Sandbox {
+    /// Why the pod is not scheduled, if it is not.
+    pub fn unschedulable(&self) -> Option<&str> {
+        match &self.state {
+            SandboxState::Failed { reason, message, .. } if reason == UNSCHEDULABLE => Some(message),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]

@@ -56,7 +56,7 @@ pub fn observe(spec: &Spec, facts: &mut Facts, event: Event, now: At) {
 /// Only what an object may have been missing for: an image does not come by one.
 fn look_again(facts: &mut Facts, now: At) {
     if let SandboxState::Failed { reason, at, .. } = &mut facts.sandbox.state
-        && reason == "FailedMount"
+        && (reason == "FailedMount" || reason == UNSCHEDULABLE)
     {
         at.mono = at.mono.min(now.mono.saturating_sub(RETRY_MS));
     }

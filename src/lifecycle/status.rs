@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
-use super::conditions::conditions;
+use super::conditions::{conditions, unscheduled};
 use super::ending::{Why, drain};
 use super::facts::{At, Container, Exit, Facts, Phase, State};
 use super::look::{Look, look};
@@ -23,6 +23,13 @@ use super::spec::{C, Role, Spec};
 /// are read from it, and everything the engine knows nothing of (hostIP, qosClass, others' conditions) is taken over.
 pub fn status(spec: &Spec, facts: &Facts, previous: Option<&core::PodStatus>, now: At) -> core::PodStatus {
     let mut status = previous.cloned().unwrap_or_default();
+    if let Some(message) = facts.sandbox.unschedulable().filter(|_| facts.finished.is_none()) {
+        status.phase = Some(Phase::Pending.word().into());
+        status.conditions = Some(unscheduled(spec, message, previous, now));
+        (status.init_container_statuses, status.container_statuses) = (None, None);
+        status.observed_generation = spec.generation.or(status.observed_generation);
+        return status;
+    }
     let amounts_to = phase(spec, facts, now.mono);
     let list = |role: fn(Role) -> bool| {
         spec.all().chain(facts.ephemerals()).filter(|c| role(spec.role(*c))).map(|c| container_status(spec, facts, c, now)).collect::<Vec<_>>()

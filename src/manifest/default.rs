@@ -2,6 +2,8 @@
 //!
 //! Defaults come before validation, as in the API server, so validation and everything above see only full Pods.
 
+mod kept;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
@@ -13,6 +15,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::quantity::Quantity;
+
+pub use kept::{claim, daemon_set, deployment, replica_set, service, stateful_set};
 
 const MODE: i32 = 0o644;
 
@@ -276,7 +280,7 @@ fn volume(volume: &mut Volume) {
     remote(volume);
 }
 
-/// Volumes that are refused here, but whose defaults a printed Pod shows.
+/// Claims, and volumes that are refused here, but whose defaults a printed Pod shows.
 fn remote(volume: &mut Volume) {
     if let Some(iscsi) = &mut volume.iscsi {
         text(&mut iscsi.iscsi_interface, "default");
@@ -298,10 +302,7 @@ fn remote(volume: &mut Volume) {
     }
     if let Some(template) = volume.ephemeral.as_mut().and_then(|ephemeral| ephemeral.volume_claim_template.as_mut()) {
         template.metadata.get_or_insert_default();
-        text(&mut template.spec.volume_mode, "Filesystem");
-        for list in template.spec.resources.iter_mut().flat_map(|resources| resources.limits.iter_mut().chain(&mut resources.requests)) {
-            canonical(list);
-        }
+        kept::claim_spec(&mut template.spec);
     }
 }
 

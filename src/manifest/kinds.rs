@@ -45,6 +45,9 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("CustomResourceDefinition", &["apiextensions.k8s.io/v1"]),
 ];
 
+const NO_CRON: &str =
+    "kind CronJob is not supported: nothing here waits for its time; make its jobTemplate a Job, and run that from cron(8) or a systemd timer";
+
 /// The kinds that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readable {
@@ -52,6 +55,12 @@ pub enum Readable {
     Job,
     ConfigMap,
     Secret,
+    PersistentVolumeClaim,
+    Service,
+    Deployment,
+    ReplicaSet,
+    StatefulSet,
+    DaemonSet,
 }
 
 /// What a document is.
@@ -99,9 +108,15 @@ fn heading(document: &Place) -> Result<Heading, Box<Fault>> {
         "Job" => Ok(Heading::One(Readable::Job)),
         "ConfigMap" => Ok(Heading::One(Readable::ConfigMap)),
         "Secret" => Ok(Heading::One(Readable::Secret)),
+        "PersistentVolumeClaim" => Ok(Heading::One(Readable::PersistentVolumeClaim)),
+        "Service" => Ok(Heading::One(Readable::Service)),
+        "Deployment" => Ok(Heading::One(Readable::Deployment)),
+        "ReplicaSet" => Ok(Heading::One(Readable::ReplicaSet)),
+        "StatefulSet" => Ok(Heading::One(Readable::StatefulSet)),
+        "DaemonSet" => Ok(Heading::One(Readable::DaemonSet)),
         _ => {
-            let unsupported = Fault { kind: Kind::NotSupported, ..fault(kind_mark, format!("kind {name} is not supported yet")) };
-            Err(Box::new(unsupported))
+            let said = if *name == "CronJob" { NO_CRON.to_owned() } else { format!("kind {name} is not supported yet") };
+            Err(Box::new(Fault { kind: Kind::NotSupported, ..fault(kind_mark, said) }))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! YAML text becomes valid, defaulted objects (Pods, Jobs, ConfigMaps, Secrets), or a list of faults with file, line, column and path.
+//! YAML text becomes valid, defaulted objects (Pods, Jobs, and what is kept for them), or a list of faults with file, line, column and path.
 //!
 //! ```text
 //! text ─ yaml ─> located tree ─ kinds ─> one tree per object ─ decode ─> Object ─ default ─> validate ─> Loaded
@@ -12,6 +12,8 @@
 //! server's rules ([`validate`]), which speak its words.
 //!
 //! A further kind of object has a word in [`kinds`], a table in [`support`], its defaults, its rules, and a line in `Object`.
+//!
+//! A workload (a Deployment and its like) leaves here as the pods and claims that its template makes ([`workload`]).
 //!
 //! What this floor does not do: it reads no file, knows no clock and no machine, and gives no uid; an object with
 //! `generateName` leaves here without a name.
@@ -28,10 +30,11 @@ mod suggest;
 pub mod support;
 mod tree;
 mod validate;
+pub mod workload;
 mod yaml;
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -54,6 +57,8 @@ pub enum Object {
     Job(Box<Job>),
     ConfigMap(Box<ConfigMap>),
     Secret(Box<Secret>),
+    PersistentVolumeClaim(Box<PersistentVolumeClaim>),
+    Service(Box<Service>),
 }
 
 impl Object {
@@ -63,6 +68,8 @@ impl Object {
             Object::Job(job) => &job.metadata,
             Object::ConfigMap(map) => &map.metadata,
             Object::Secret(secret) => &secret.metadata,
+            Object::PersistentVolumeClaim(claim) => &claim.metadata,
+            Object::Service(service) => &service.metadata,
         }
     }
 
@@ -72,6 +79,8 @@ impl Object {
             Object::Job(job) => &mut job.metadata,
             Object::ConfigMap(map) => &mut map.metadata,
             Object::Secret(secret) => &mut secret.metadata,
+            Object::PersistentVolumeClaim(claim) => &mut claim.metadata,
+            Object::Service(service) => &mut service.metadata,
         }
     }
 }
@@ -137,14 +146,21 @@ fn object(kind: Readable, tree: &Place, loaded: &mut Loaded, faults: &mut Vec<Fa
     let metadata = tree.get("metadata");
     let name = metadata.and_then(|it| it.get("name").or_else(|| it.get("generateName"))).and_then(Place::text).unwrap_or_default();
     let mut findings = Findings::new(tree, format!("The {kind:?} {name:?}"));
-    let object = match kind {
-        Readable::Pod => Object::Pod(judged(tree, &support::POD, default::pod, validate::pod, &mut findings)),
-        Readable::Job => Object::Job(judged(tree, &support::JOB, default::job, validate::job, &mut findings)),
-        Readable::ConfigMap => Object::ConfigMap(judged(tree, &support::CONFIG_MAP, default::config_map, validate::config_map, &mut findings)),
-        Readable::Secret => Object::Secret(judged(tree, &support::SECRET, default::secret, validate::secret, &mut findings)),
+    let found = &mut findings;
+    let objects = match kind {
+        Readable::Pod => vec![Object::Pod(judged(tree, &support::POD, default::pod, validate::pod, found))],
+        Readable::Job => vec![Object::Job(judged(tree, &support::JOB, default::job, validate::job, found))],
+        Readable::ConfigMap => vec![Object::ConfigMap(judged(tree, &support::CONFIG_MAP, default::config_map, validate::config_map, found))],
+        Readable::Secret => vec![Object::Secret(judged(tree, &support::SECRET, default::secret, validate::secret, found))],
+        Readable::PersistentVolumeClaim => vec![Object::PersistentVolumeClaim(judged(tree, &support::CLAIM, default::claim, validate::claim, found))],
+        Readable::Service => vec![Object::Service(judged(tree, &support::SERVICE, default::service, validate::service, found))],
+        Readable::Deployment => workload::pods(&*judged(tree, &support::DEPLOYMENT, default::deployment, validate::deployment, found)),
+        Readable::ReplicaSet => workload::pods(&*judged(tree, &support::REPLICA_SET, default::replica_set, validate::replica_set, found)),
+        Readable::StatefulSet => workload::pods(&*judged(tree, &support::STATEFUL_SET, default::stateful_set, validate::stateful_set, found)),
+        Readable::DaemonSet => workload::pods(&*judged(tree, &support::DAEMON_SET, default::daemon_set, validate::daemon_set, found)),
     };
     loaded.warnings.append(&mut findings.warnings);
-    loaded.objects.push(object);
+    loaded.objects.extend(objects);
     faults.extend(findings.finish());
 }
 

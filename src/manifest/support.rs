@@ -14,6 +14,7 @@
 
 mod job;
 mod objects;
+mod workload;
 
 use serde_json::Value;
 
@@ -72,7 +73,7 @@ const SERVER: &str = "filled by the server";
 const ONE_NODE: &str = "there is one node, and every pod runs on it";
 const NO_SCHEDULER: &str = "there is no scheduler";
 const NO_API: &str = "there is no API server to be known to";
-const OTHER_VOLUME: &str = "this kind of volume is not supported yet";
+const ONE_DIRECTORY: &str = "a claim is a directory of its own on this machine";
 
 const CONTAINER: &str = "spec.containers[]";
 const SECURITY: &str = "spec.containers[].securityContext";
@@ -102,6 +103,14 @@ pub const POD: Table = Table { rows: TABLE, landmarks: LANDMARKS, template: None
 pub const JOB: Table = Table { rows: job::TABLE, landmarks: job::LANDMARKS, template: Some("spec.template.") };
 pub const CONFIG_MAP: Table = Table { rows: objects::CONFIG_MAP, landmarks: objects::LANDMARKS, template: None };
 pub const SECRET: Table = Table { rows: objects::SECRET, landmarks: objects::LANDMARKS, template: None };
+pub const CLAIM: Table = Table { rows: objects::CLAIM, landmarks: objects::CLAIM_LANDMARKS, template: None };
+pub const SERVICE: Table = Table { rows: objects::SERVICE, landmarks: objects::SERVICE_LANDMARKS, template: None };
+pub const DEPLOYMENT: Table = Table { rows: workload::DEPLOYMENT, landmarks: workload::LANDMARKS, template: Some("spec.template.") };
+pub const REPLICA_SET: Table = Table { rows: workload::REPLICA_SET, landmarks: workload::LANDMARKS, template: Some("spec.template.") };
+pub const STATEFUL_SET: Table = Table { rows: workload::STATEFUL_SET, landmarks: workload::LANDMARKS, template: Some("spec.template.") };
+pub const DAEMON_SET: Table = Table { rows: workload::DAEMON_SET, landmarks: workload::LANDMARKS, template: Some("spec.template.") };
+/// Of each kind of object.
+pub const ALL: &[Table] = &[POD, JOB, CONFIG_MAP, SECRET, CLAIM, SERVICE, DEPLOYMENT, REPLICA_SET, STATEFUL_SET, DAEMON_SET];
 
 #[rustfmt::skip]
 pub const TABLE: &[Row] = &[
@@ -119,7 +128,7 @@ pub const TABLE: &[Row] = &[
     no_effect("spec", "affinity nodeSelector nodeName tolerations topologySpreadConstraints overhead", ONE_NODE),
     no_effect("spec", "schedulerName priority priorityClassName preemptionPolicy", NO_SCHEDULER).but(&["\"default-scheduler\"", "0"]),
     no_effect("spec", "serviceAccount serviceAccountName automountServiceAccountToken", NO_API).but(&["\"default\"", "false"]),
-    no_effect("spec", "enableServiceLinks", "there are no services").but(&["true", "false"]),
+    no_effect("spec", "enableServiceLinks", "a Service has no address of its own here").but(&["true", "false"]),
     no_effect("spec", "imagePullSecrets", "images are local, or pulled with the credentials of this machine"),
     no_effect("spec", "runtimeClassName", "minipod is the only runtime"),
     refused("spec", "ephemeralContainers", "cannot be set on create"),
@@ -216,8 +225,22 @@ pub const TABLE: &[Row] = &[
     done("spec.containers[].securityContext.seccompProfile", "type localhostProfile"),
     done("spec.containers[].securityContext.appArmorProfile", "type localhostProfile"),
 
-    done("spec.volumes[]", "name emptyDir hostPath configMap secret downwardAPI projected image"),
+    done("spec.volumes[]", "name emptyDir hostPath configMap secret downwardAPI projected image persistentVolumeClaim ephemeral"),
     done("spec.volumes[].image", "reference pullPolicy"),
+    done("spec.volumes[].persistentVolumeClaim", "claimName readOnly"),
+    done("spec.volumes[].ephemeral", "volumeClaimTemplate"),
+    done("spec.volumes[].ephemeral.volumeClaimTemplate", "metadata spec"),
+    done("spec.volumes[].ephemeral.volumeClaimTemplate.metadata", "labels annotations"),
+    no_effect("spec.volumes[].ephemeral.volumeClaimTemplate.metadata", "name generateName namespace uid resourceVersion generation creationTimestamp \
+              deletionTimestamp deletionGracePeriodSeconds managedFields selfLink ownerReferences finalizers", SERVER),
+    done("spec.volumes[].ephemeral.volumeClaimTemplate.metadata.labels", "*"),
+    done("spec.volumes[].ephemeral.volumeClaimTemplate.metadata.annotations", "*"),
+    done("spec.volumes[].ephemeral.volumeClaimTemplate.spec", "accessModes resources volumeMode"),
+    no_effect("spec.volumes[].ephemeral.volumeClaimTemplate.spec", "storageClassName volumeAttributesClassName volumeName selector", ONE_DIRECTORY),
+    refused("spec.volumes[].ephemeral.volumeClaimTemplate.spec", "dataSource dataSourceRef", "nothing here copies volumes"),
+    done("spec.volumes[].ephemeral.volumeClaimTemplate.spec.resources", "requests limits"),
+    done("spec.volumes[].ephemeral.volumeClaimTemplate.spec.resources.requests", "*"),
+    done("spec.volumes[].ephemeral.volumeClaimTemplate.spec.resources.limits", "*"),
     done("spec.volumes[].emptyDir", "sizeLimit"),
     refused("spec.volumes[].emptyDir", "medium", "huge pages are not supported yet").but(&["\"Memory\""]),
     done("spec.volumes[].hostPath", "path type"),
@@ -241,7 +264,6 @@ pub const TABLE: &[Row] = &[
     done("spec.volumes[].projected.sources[].downwardAPI.items[].resourceFieldRef", RESOURCE_FIELD_REF),
     refused("spec.volumes[].projected.sources[]", "serviceAccountToken", "there is no API server that would know the token"),
     refused("spec.volumes[].projected.sources[]", "clusterTrustBundle podCertificate", "there is no cluster that would issue it"),
-    refused("spec.volumes[]", "persistentVolumeClaim ephemeral", OTHER_VOLUME),
     refused("spec.volumes[]", "awsElasticBlockStore azureDisk azureFile cephfs cinder csi fc flexVolume flocker gcePersistentDisk gitRepo glusterfs \
                                iscsi nfs photonPersistentDisk portworxVolume quobyte rbd scaleIO storageos vsphereVolume",
             "network and cloud volumes are not supported"),
@@ -405,7 +427,7 @@ mod tests {
 
     #[test]
     fn every_field_is_judged_once() {
-        for table in [POD, JOB, CONFIG_MAP, SECRET] {
+        for table in ALL {
             let mut seen = std::collections::HashSet::new();
             for row in table.rows {
                 for field in row.fields.split_whitespace() {
@@ -431,7 +453,7 @@ mod tests {
 
     #[test]
     fn every_landmark_is_an_object_of_the_table() {
-        for table in [POD, JOB, CONFIG_MAP, SECRET] {
+        for table in ALL {
             assert!(table.landmarks.iter().all(|landmark| table.fields(landmark).next().is_some()));
         }
     }

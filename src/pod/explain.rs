@@ -11,6 +11,7 @@ use super::compose::Whole;
 use super::dir::PodDir;
 use super::ground::{self, all_containers, machine, pod_spec};
 use super::instance::find_image;
+use super::objects::claims;
 use super::objects::environment::Origin;
 use super::objects::{Objects, Sources};
 use super::places::Places;
@@ -103,7 +104,7 @@ fn explain_container(
     // What is explained need not be able to run here.
     let hierarchies = cgroup::Hierarchies::detect().ok();
     let cgroup = base.join(format!("{}-0", container.name));
-    let volumes = |name: &str| crate::volume::source_of(pod_spec(pod), &dir.path().join("volumes"), name);
+    let volumes = |name: &str| claims::source_of(places, pod, &dir.path().join("volumes"), name);
     let whole = Whole {
         pod,
         container,

@@ -48,6 +48,11 @@ impl Places {
         self.lib.join("objects")
     }
 
+    /// What claims hold, in a directory each: `NAMESPACE/NAME`.
+    pub fn claims(&self) -> PathBuf {
+        self.lib.join("claims")
+    }
+
     pub fn network(&self) -> PathBuf {
         self.run.join("network")
     }

@@ -15,6 +15,8 @@ use rustix::fs::OFlags;
 
 use super::ground::{CGROUP_PATIENCE, Ground, HOSTNAME, HOSTS, RESOLV_CONF, ROOT, pod_spec};
 use super::journal::{Journal, Kind};
+use super::objects::claims;
+use super::objects::services::Selected;
 use super::propagation;
 use super::users::Users;
 use crate::cgroup::Cgroup;
@@ -26,7 +28,6 @@ use crate::network::files::{self, Resolver};
 use crate::network::{Attachment, HostPort, Published, dns, host_resolv_conf};
 use crate::sys::file;
 use crate::sys::process::Child;
-use crate::volume;
 
 /// How long the kernel may take to end the processes of a shared PID namespace.
 const PAUSE_PATIENCE: Duration = Duration::from_secs(2);
@@ -45,7 +46,7 @@ type Warning = (&'static str, String);
 impl Sandbox {
     /// Makes the sandbox. The error's reason is the event's, FailedCreatePodSandBox.
     pub fn start(ground: &Ground, pod: &Pod, journal: &mut Journal, now: jiff::Timestamp) -> Result<Sandbox> {
-        let source = |name: &str| volume::source_of(pod_spec(pod), &ground.volumes(), name);
+        let source = |name: &str| claims::source_of(&ground.places, pod, &ground.volumes(), name);
         propagation::share(pod_spec(pod), &ground.scene(), &ground.host_mounts, &source).map_err(creating)?;
         let cgroup = ground.cgroup.pause().map_err(creating)?;
         let pause = match start_pause(ground, pod, &cgroup) {
@@ -91,7 +92,7 @@ impl Sandbox {
                 self.published = Some(ground.network.publish(attachment, &ports, &alive)?);
             }
             warnings.extend(troubles.iter().map(|trouble| ("NetworkDegraded", trouble.to_string())));
-            match dns::Server::bind(attachment, upstream()) {
+            match dns::Server::bind(attachment, upstream(), Box::new(Selected::new(&ground.places))) {
                 Ok(server) => self.dns = Some(server),
                 // resolv.conf tells it as MissingClusterDNS, if the pod's policy wants a server at all.
                 Err(error) => warnings.push(("NetworkDegraded", error.to_string())),

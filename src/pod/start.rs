@@ -19,6 +19,7 @@ use super::control::{self, Reply, Request};
 use super::dir::{Claim, Dir, PodDir};
 use super::ground::{CGROUP_PATIENCE, Ground, all_containers, pod_spec};
 use super::instance::{find_image, leave_host};
+use super::objects::claims;
 use super::places::Places;
 use super::status;
 use super::supervisor::{Desk, Supervisor};
@@ -286,6 +287,7 @@ fn clear_leftovers(places: &Places, dir: &PodDir, uids: &[String]) -> Result<()>
         errors.extend(cgroup::clear_pod(&hierarchies, &places.cgroup, uid, CGROUP_PATIENCE));
         let logs = log::pod_dir(&places.log.join("pods"), &dir.namespace, &dir.name, uid)?;
         errors.extend(file::remove_tree(&logs).err());
+        errors.extend(claims::forget_owned(places, &dir.namespace, uid));
     }
     errors.extend(cgroup::remove_base(&hierarchies, &places.cgroup).err());
     let network = Network::open(&places.run, places.pod_range.parse()?)?;

@@ -25,7 +25,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, Volume};
 
 use self::asking::Asking;
 use self::ephemeral::Awaited;
@@ -36,9 +36,10 @@ use super::dir::{Claim, PodDir};
 use super::ground::{self, Ground, all_containers, pod_spec};
 use super::instance::{self, Home, Instance};
 use super::journal::{Journal, Kind};
+use super::objects::claims;
 use super::sandbox::Sandbox;
 use crate::error::{Error, Result};
-use crate::lifecycle::{self, Action, At, C, Event, Facts, FailedAt, Hook, Spec};
+use crate::lifecycle::{self, Action, At, C, Event, Facts, FailedAt, Hook, Spec, UNSCHEDULABLE};
 use crate::network::Names;
 use crate::sys::notify::Notify;
 use crate::sys::poll::Poll;
@@ -219,7 +220,8 @@ impl Supervisor {
             }
             Err(error) => {
                 let reason = error.reason.unwrap_or("FailedCreatePodSandBox");
-                let message = if reason == "FailedMount" { error.to_string() } else { format!("Failed to create pod sandbox: {error}") };
+                let message =
+                    if ["FailedMount", UNSCHEDULABLE].contains(&reason) { error.to_string() } else { format!("Failed to create pod sandbox: {error}") };
                 self.journal.tell(Kind::Warning, reason, None, &message, Timestamp::now());
                 Event::SandboxFailed { reason: reason.into(), message }
             }
@@ -231,7 +233,9 @@ impl Supervisor {
         if self.volumes.is_none() {
             let spec = pod_spec(&self.pod);
             let memory = crate::cgroup::limits::of_pod(spec).memory_bytes.or(Some(self.ground.machine.memory));
-            self.volumes = Some(Volumes::set_up(spec, &self.ground.volumes(), memory, &|volume| self.files_of(volume))?);
+            claims::bind(&self.ground.places, &self.pod)?;
+            let claim = |volume: &Volume| claims::directory_of(&self.ground.places, &self.pod, volume);
+            self.volumes = Some(Volumes::set_up(spec, &self.ground.volumes(), memory, &|volume| self.files_of(volume), &claim)?);
         }
         Ok(())
     }
@@ -421,7 +425,7 @@ impl Supervisor {
     /// The pod has ended: the last status is written, what it stood on is removed; if it is to be gone, all of it.
     fn end(mut self) {
         self.publish_or_complain();
-        let (dir, logs) = (self.ground.dir.clone(), self.ground.logs.clone());
+        let (dir, logs, places) = (self.ground.dir.clone(), self.ground.logs.clone(), self.ground.places.clone());
         let mut errors = self.volumes.map(Volumes::tear_down).unwrap_or_default();
         errors.extend(self.ground.clear());
         errors.extend(ground::clear_directory(dir.path()));
@@ -433,6 +437,7 @@ impl Supervisor {
         }
         if self.removed_at_end {
             errors.extend(crate::sys::file::remove_tree(&logs).err());
+            errors.extend(claims::forget_owned(&places, &dir.namespace, &self.spec.uid));
             errors.extend(dir.remove().err());
         }
         errors.iter().for_each(|error| eprintln!("minipod: {error}"));

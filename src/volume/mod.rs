@@ -4,7 +4,7 @@
 //! <dir>/kubernetes.io~empty-dir/NAME     emptyDir, on disk, or a tmpfs on that directory (medium: Memory)
 //! <dir>/kubernetes.io~configmap/NAME     configMap, on disk
 //! <dir>/kubernetes.io~secret/NAME        secret, on a tmpfs; likewise ~downward-api and ~projected
-//! the path itself                        hostPath, after the check of its type
+//! the path itself                        hostPath, after the check of its type; the directory of a claim, which outlives the pod
 //! ```
 //!
 //! All volumes are set up before the pod's first process and stay until the pod is gone; a restart of a container finds
@@ -44,6 +44,9 @@ const MADE: [(&str, bool); 4] =
 /// The files of a volume that is made of some.
 pub type Contents<'a> = dyn Fn(&Volume) -> Result<Payload> + 'a;
 
+/// The directory of the claim that a volume names or makes.
+pub type ClaimDirectory<'a> = dyn Fn(&Volume) -> Result<PathBuf> + 'a;
+
 /// The volumes of one pod, set up.
 #[derive(Debug)]
 pub struct Volumes {
@@ -51,6 +54,8 @@ pub struct Volumes {
     set_up: Vec<Source>,
     /// fsGroup.
     group: Option<i64>,
+    /// For what outlives the pod; all else is new to it.
+    change: Change,
 }
 
 #[derive(Debug)]
@@ -69,12 +74,17 @@ impl Volumes {
     ///
     /// `memory` is the most that a tmpfs may hold, in bytes: the pod's memory limit if it has one, or what the machine has.
     /// Errors have the reason `FailedMount` and Kubernetes' text; the pod waits in ContainerCreating with them.
-    pub fn set_up(pod: &PodSpec, dir: &Path, memory: Option<u64>, contents: &Contents<'_>) -> Result<Volumes> {
-        let group = pod.security_context.as_ref().and_then(|context| context.fs_group);
-        let mut volumes = Volumes { dir: dir.to_owned(), set_up: Vec::new(), group };
+    pub fn set_up(pod: &PodSpec, dir: &Path, memory: Option<u64>, contents: &Contents<'_>, claim: &ClaimDirectory<'_>) -> Result<Volumes> {
+        let context = pod.security_context.as_ref();
+        let group = context.and_then(|context| context.fs_group);
+        let change = match context.and_then(|context| context.fs_group_change_policy.as_deref()) {
+            Some("OnRootMismatch") => Change::OnRootMismatch,
+            _ => Change::Always,
+        };
+        let mut volumes = Volumes { dir: dir.to_owned(), set_up: Vec::new(), group, change };
         // An image is a container's to find, and nothing of it is the pod's own.
         for volume in pod.volumes.iter().flatten().filter(|volume| volume.image.is_none()) {
-            match volumes.add(volume, memory, contents) {
+            match volumes.add(volume, memory, contents, claim) {
                 Ok(source) => volumes.set_up.push(source),
                 Err(error) => {
                     volumes.set_up.iter().rev().for_each(Source::take_back);
@@ -85,13 +95,16 @@ impl Volumes {
         Ok(volumes)
     }
 
-    fn add(&self, volume: &Volume, memory: Option<u64>, contents: &Contents<'_>) -> Result<Source> {
+    fn add(&self, volume: &Volume, memory: Option<u64>, contents: &Contents<'_>, claim: &ClaimDirectory<'_>) -> Result<Source> {
         let name = volume.name.clone();
         if name.is_empty() || name.contains(['/', '\0']) || name == "." || name == ".." {
             return Err(Error::said("the name cannot be that of a directory"));
         }
         if let Some(host) = &volume.host_path {
             return Ok(Source { name, path: host_path::checked(host)?, mounted: false, new: false });
+        }
+        if is_claim(volume) {
+            return self.add_claim(name, claim(volume)?, !is_read_only(volume));
         }
         if let Some((plugin, in_memory)) = made(volume) {
             // Before anything is made: what is not there is the usual failure.
@@ -114,6 +127,15 @@ impl Volumes {
                 Err(error)
             }
         }
+    }
+
+    /// Another pod may be using it at this moment: a failure takes nothing of it back.
+    fn add_claim(&self, name: String, path: PathBuf, writable: bool) -> Result<Source> {
+        make_dir(&path)?;
+        if let Some(group) = self.group.filter(|_| writable) {
+            give_to_group(&path, group, false, self.change)?;
+        }
+        Ok(Source { name, path, mounted: false, new: false })
     }
 
     /// Brings the files of a volume that is made of some up to date; all at once, and only if they changed.
@@ -184,7 +206,7 @@ impl Source {
     }
 }
 
-/// Where a volume of the pod is, or would be: nothing is made and nothing is checked.
+/// Where a volume of the pod that is no claim is, or would be: nothing is made and nothing is checked.
 pub fn source_of(pod: &PodSpec, dir: &Path, name: &str) -> Result<PathBuf> {
     let volume = pod.volumes.iter().flatten().find(|volume| volume.name == name);
     let volume = volume.ok_or_else(|| Error::said(format!("the pod has no volume {name:?}")))?;
@@ -198,9 +220,19 @@ fn made(volume: &Volume) -> Option<(&'static str, bool)> {
     MADE.into_iter().zip(is).find(|(_, is)| *is).map(|(made, _)| made)
 }
 
+/// Whether a volume is made of files that may change.
+pub fn is_made(volume: &Volume) -> bool {
+    made(volume).is_some()
+}
+
+/// Whether a volume is a claim's directory.
+pub fn is_claim(volume: &Volume) -> bool {
+    volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some()
+}
+
 /// Whether containers can only read a volume, whatever their mounts say.
 pub fn is_read_only(volume: &Volume) -> bool {
-    made(volume).is_some()
+    is_made(volume) || volume.persistent_volume_claim.as_ref().is_some_and(|claim| claim.read_only == Some(true))
 }
 
 /// Removes all that is the pod's own below `dir`; also those of a pod whose supervisor is gone, and its tmpfs with it.
@@ -209,6 +241,15 @@ pub fn is_read_only(volume: &Volume) -> bool {
 /// in which nothing is mounted, so it cannot delete what is not the pod's.
 pub fn remove_dirs(dir: &Path) -> Vec<Error> {
     MADE.iter().map(|(plugin, _)| *plugin).chain([EMPTY_DIR]).flat_map(|plugin| remove_dirs_in(&dir.join(plugin))).collect()
+}
+
+/// Removes the directory of a claim, likewise through a view without mounts. One that is not there is fine.
+pub fn remove(path: &Path) -> Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(Error::said("the root directory is not a volume")) };
+    match mount::bare_view(parent) {
+        Err(error) if error.is(libc::ENOENT) => Ok(()),
+        view => file::remove_tree(file::path_of(view?.as_fd()).join(name)).map_err(|error| error.doing(format!("removing {}", path.display()))),
+    }
 }
 
 fn remove_dirs_in(all: &Path) -> Vec<Error> {

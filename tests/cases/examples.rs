@@ -98,6 +98,19 @@ pub const CASES: &[Case] = &[
         assert!(figures.contains("nginx_http_requests_total "), "{figures}");
         world.delete("metrics-adapter");
     }),
+    case("EXM-04", |world| {
+        let stack = example("stack.yaml");
+        world.minipod(&["apply", "-f", &stack]).ok();
+        world.wait_ready("client");
+        let kept = world.root().join("lib/claims/default/visits/log");
+        let pages = || std::fs::read_to_string(&kept).unwrap_or_default();
+        assert!(poll(seconds(40), || (pages().lines().filter(|line| line.contains("Hello from")).count() > 2).then_some(())).is_some(), "{}", pages());
+        let web = || world.pods().into_iter().map(|(name, _)| name).filter(|name| name.starts_with("web-")).collect::<Vec<_>>();
+        assert_eq!(web().len(), 2);
+        assert!(world.minipod(&["get", "svc", "web"]).ok().contains("ClusterIP"));
+        world.minipod(&["delete", "-f", &stack, "--now"]).ok();
+        assert_eq!((web(), kept.exists()), (vec![], false));
+    }),
 ];
 
 /// What `curl -si` prints in a container once `words` are in it.

@@ -35,6 +35,7 @@ mod host_ports;
 mod inits;
 mod inside;
 mod jobs;
+mod kinds;
 mod left;
 mod limits;
 mod logs;
@@ -110,6 +111,7 @@ fn main() -> ExitCode {
         environment::CASES,
         names::CASES,
         objects::CASES,
+        kinds::CASES,
         security::CASES,
         users::CASES,
         escapes::CASES,

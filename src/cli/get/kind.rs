@@ -15,6 +15,8 @@ pub enum Kind {
     Job,
     ConfigMap,
     Secret,
+    PersistentVolumeClaim,
+    Service,
 }
 
 impl Kind {
@@ -25,6 +27,8 @@ impl Kind {
             "jobs" | "job" | "jobs.batch" | "job.batch" => Some(Kind::Job),
             "configmaps" | "configmap" | "cm" => Some(Kind::ConfigMap),
             "secrets" | "secret" => Some(Kind::Secret),
+            "persistentvolumeclaims" | "persistentvolumeclaim" | "pvc" => Some(Kind::PersistentVolumeClaim),
+            "services" | "service" | "svc" => Some(Kind::Service),
             _ => None,
         }
     }
@@ -35,6 +39,8 @@ impl Kind {
             Object::Job(_) => Kind::Job,
             Object::ConfigMap(_) => Kind::ConfigMap,
             Object::Secret(_) => Kind::Secret,
+            Object::PersistentVolumeClaim(_) => Kind::PersistentVolumeClaim,
+            Object::Service(_) => Kind::Service,
         }
     }
 
@@ -45,6 +51,8 @@ impl Kind {
             Kind::Job => "Job",
             Kind::ConfigMap => "ConfigMap",
             Kind::Secret => "Secret",
+            Kind::PersistentVolumeClaim => "PersistentVolumeClaim",
+            Kind::Service => "Service",
         }
     }
 
@@ -55,6 +63,8 @@ impl Kind {
             Kind::Job => "job.batch",
             Kind::ConfigMap => "configmap",
             Kind::Secret => "secret",
+            Kind::PersistentVolumeClaim => "persistentvolumeclaim",
+            Kind::Service => "service",
         }
     }
 
@@ -65,11 +75,20 @@ impl Kind {
             Kind::Job => "jobs.batch",
             Kind::ConfigMap => "configmaps",
             Kind::Secret => "secrets",
+            Kind::PersistentVolumeClaim => "persistentvolumeclaims",
+            Kind::Service => "services",
         }
     }
 
     pub fn unknown(word: &str) -> Refusal {
-        Refusal::client(format!("the server doesn't have a resource type {word:?}; there are pods, jobs, configmaps, secrets and events"))
+        let workloads =
+            ["deployment", "deployments", "deploy", "statefulset", "statefulsets", "sts", "daemonset", "daemonsets", "ds", "replicaset", "replicasets", "rs"];
+        if workloads.contains(&word.trim_end_matches(".apps")) {
+            return Refusal::client(format!("of a {word} only its pods are kept: `minipod get pods -l LABELS`, `minipod delete -f FILE`"));
+        }
+        Refusal::client(format!(
+            "the server doesn't have a resource type {word:?}; there are pods, jobs, configmaps, secrets, persistentvolumeclaims, services and events"
+        ))
     }
 }
 
@@ -84,7 +103,9 @@ pub enum What {
 impl What {
     /// Reads `pods [NAME...]`, `pod/NAME...`, the same with another kind, or `events`.
     pub fn read(words: &[String]) -> std::result::Result<What, Refusal> {
-        let (first, names) = words.split_first().ok_or_else(|| Refusal::client("you must say what to list: pods, jobs, configmaps, secrets or events"))?;
+        let (first, names) = words
+            .split_first()
+            .ok_or_else(|| Refusal::client("you must say what to list: pods, jobs, configmaps, secrets, persistentvolumeclaims, services or events"))?;
         if let Some((word, _)) = first.split_once('/') {
             let kind = Kind::of(word);
             let name = |word: &String| match word.split_once('/') {

@@ -1,7 +1,7 @@
-//! One ConfigMap or Secret as a line of `get`: `printConfigMap` and `printSecret` in `pkg/printers/internalversion/printers.go`.
+//! One object that is only kept as a line of `get`: `printConfigMap`, `printSecret`, `printPersistentVolumeClaim` and `printService` in `pkg/printers/internalversion/printers.go`.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Kind, Line, Listed};
@@ -11,9 +11,11 @@ use crate::cli::duration;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectRow {
     namespace: String,
-    /// Name, for a Secret its type, how many keys it has.
+    /// The cells before the age.
     cells: Vec<String>,
     age: String,
+    /// Those after it, if all are shown.
+    wide: Vec<String>,
 }
 
 impl Listed for ConfigMap {
@@ -24,7 +26,7 @@ impl Listed for ConfigMap {
 
     fn row(&self, now: Timestamp) -> ObjectRow {
         let keys = self.data.iter().flatten().count() + self.binary_data.iter().flatten().count();
-        row(&self.metadata, None, keys, now)
+        row(&self.metadata, vec![keys.to_string()], vec![], now)
     }
 }
 
@@ -35,16 +37,60 @@ impl Listed for Secret {
     const WIDE_HEADERS: &'static [&'static str] = Secret::HEADERS;
 
     fn row(&self, now: Timestamp) -> ObjectRow {
-        row(&self.metadata, Some(self.type_.clone().unwrap_or_default()), self.data.iter().flatten().count(), now)
+        row(&self.metadata, vec![self.type_.clone().unwrap_or_default(), self.data.iter().flatten().count().to_string()], vec![], now)
     }
 }
 
-fn row(metadata: &ObjectMeta, type_: Option<String>, keys: usize, now: Timestamp) -> ObjectRow {
-    let name = metadata.name.clone().unwrap_or_default();
+impl Listed for PersistentVolumeClaim {
+    type Row = ObjectRow;
+    const OF: Kind = Kind::PersistentVolumeClaim;
+    const HEADERS: &'static [&'static str] = &["NAME", "STATUS", "VOLUME", "CAPACITY", "ACCESS MODES", "STORAGECLASS", "VOLUMEATTRIBUTESCLASS", "AGE"];
+    const WIDE_HEADERS: &'static [&'static str] =
+        &["NAME", "STATUS", "VOLUME", "CAPACITY", "ACCESS MODES", "STORAGECLASS", "VOLUMEATTRIBUTESCLASS", "AGE", "VOLUMEMODE"];
+
+    fn row(&self, now: Timestamp) -> ObjectRow {
+        let (spec, status) = (self.spec.clone().unwrap_or_default(), self.status.clone().unwrap_or_default());
+        let cells = vec![
+            status.phase.unwrap_or_default(),
+            spec.volume_name.unwrap_or_default(),
+            status.capacity.and_then(|capacity| capacity.get("storage").map(|size| size.0.clone())).unwrap_or_default(),
+            access_modes(status.access_modes.as_deref().unwrap_or_default()),
+            spec.storage_class_name.unwrap_or_default(),
+            spec.volume_attributes_class_name.unwrap_or_else(|| "<unset>".into()),
+        ];
+        row(&self.metadata, cells, vec![spec.volume_mode.unwrap_or_else(|| "<unset>".into())], now)
+    }
+}
+
+/// `GetAccessModesAsString`.
+pub fn access_modes(modes: &[String]) -> String {
+    let known = [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
+    known.iter().filter(|(mode, _)| modes.iter().any(|have| have == mode)).map(|(_, short)| *short).collect::<Vec<_>>().join(",")
+}
+
+impl Listed for Service {
+    type Row = ObjectRow;
+    const OF: Kind = Kind::Service;
+    const HEADERS: &'static [&'static str] = &["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "AGE"];
+    const WIDE_HEADERS: &'static [&'static str] = &["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "AGE", "SELECTOR"];
+
+    fn row(&self, now: Timestamp) -> ObjectRow {
+        let spec = self.spec.clone().unwrap_or_default();
+        let joined = |all: Vec<String>| if all.is_empty() { "<none>".to_owned() } else { all.join(",") };
+        let port = |port: &k8s_openapi::api::core::v1::ServicePort| format!("{}/{}", port.port, port.protocol.as_deref().unwrap_or("TCP"));
+        let ports = joined(spec.ports.iter().flatten().map(port).collect());
+        let selector = joined(spec.selector.iter().flatten().map(|(key, value)| format!("{key}={value}")).collect());
+        let cells = vec![spec.type_.unwrap_or_default(), spec.cluster_ip.unwrap_or_default(), "<none>".into(), ports];
+        row(&self.metadata, cells, vec![selector], now)
+    }
+}
+
+fn row(metadata: &ObjectMeta, cells: Vec<String>, wide: Vec<String>, now: Timestamp) -> ObjectRow {
     ObjectRow {
         namespace: metadata.namespace.clone().unwrap_or_default(),
-        cells: std::iter::once(name).chain(type_).chain([keys.to_string()]).collect(),
+        cells: metadata.name.iter().cloned().chain(cells).collect(),
         age: duration::since(metadata.creation_timestamp.as_ref().map(|time| time.0), now),
+        wide,
     }
 }
 
@@ -53,11 +99,12 @@ impl Line for ObjectRow {
         &self.namespace
     }
 
-    fn cells(&self, _: bool) -> Vec<&str> {
-        self.cells.iter().chain([&self.age]).map(String::as_str).collect()
+    fn cells(&self, wide: bool) -> Vec<&str> {
+        let after: &[String] = if wide { &self.wide } else { &[] };
+        self.cells.iter().chain([&self.age]).chain(after).map(String::as_str).collect()
     }
 
     fn same_but_for_age(&self, other: &ObjectRow) -> bool {
-        (&self.namespace, &self.cells) == (&other.namespace, &other.cells)
+        (&self.namespace, &self.cells, &self.wide) == (&other.namespace, &other.cells, &other.wide)
     }
 }

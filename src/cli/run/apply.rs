@@ -7,6 +7,7 @@ use clap::Args;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 
+use super::super::workload;
 use super::{How, Kind, already_exists, manifest_of, need_root, pod_job};
 use crate::cli::get::Refusal;
 use crate::error::Error;
@@ -15,7 +16,7 @@ use crate::pod::objects::{Change, Kept, Objects};
 use crate::pod::places::Places;
 use crate::pod::start;
 
-/// Start the pods and jobs of files in the background; keep their configmaps and secrets, or change them
+/// Start the pods and jobs of files in the background; keep what they use (configmaps, secrets, claims, services), or change it
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -53,7 +54,7 @@ pub fn objects_of<'a>(paths: impl Iterator<Item = &'a PathBuf>, how: &How) -> Re
 
 /// Whether an object is only kept: nothing runs for it.
 pub fn is_kept(object: &Object) -> bool {
-    matches!(object, Object::ConfigMap(_) | Object::Secret(_))
+    !matches!(object, Object::Pod(_) | Object::Job(_))
 }
 
 /// What became of an object that was to be started in the background.
@@ -90,6 +91,8 @@ fn start_object(places: &Places, object: &Object, how: &How, may_change: bool) -
         },
         Object::ConfigMap(map) => keep(places, &**map),
         Object::Secret(secret) => keep(places, &**secret),
+        Object::PersistentVolumeClaim(claim) => keep(places, &**claim),
+        Object::Service(service) => keep(places, &**service),
     }
 }
 
@@ -107,6 +110,7 @@ fn keep<O: Kept>(places: &Places, object: &O) -> Outcome {
 pub fn apply(args: &ApplyArgs, places: &Places) -> Result<u8> {
     let all = objects_of(args.filename.iter(), &args.how)?;
     need_root()?;
+    tell_others(places, &all)?;
     let mut code = 0;
     for object in all {
         let (name, resource) = (object.metadata().name.clone().unwrap_or_default(), Kind::of_object(&object).resource());
@@ -130,6 +134,14 @@ pub fn apply(args: &ApplyArgs, places: &Places) -> Result<u8> {
         }
     }
     Ok(code)
+}
+
+/// Says which pods of a workload go on beside those that are asked for now.
+pub fn tell_others(places: &Places, asked: &[Object]) -> Result<()> {
+    for other in workload::others(places, asked)? {
+        eprintln!("Warning: pod/{0} is of an earlier template or count and stays; `minipod delete pod {0}` removes it", other.name);
+    }
+    Ok(())
 }
 
 /// As `run -d` does: a pod or a job must be new.

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, Service};
 use rustix::fs::OFlags;
 
 use super::command::{Wait, waits_for};
@@ -16,7 +16,10 @@ use super::view::{Listener, Owner, Peer, View};
 use crate::cli::logs::{self, Place};
 use crate::container::log::{Joiner, Records};
 use crate::image::{Image, Reference, Store};
+use crate::network::dns::Services;
 use crate::pod::dir;
+use crate::pod::objects;
+use crate::pod::objects::services::Selected;
 use crate::pod::places::Places;
 use crate::pod::{all_containers, pod_spec};
 use crate::sys::file::{self, Within};
@@ -56,7 +59,9 @@ pub fn view(places: &Places, place: &Place, now: Timestamp) -> View {
         let processes = Processes::read();
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         view.listeners = if listeners { processes.listeners(uid, spec.host_network == Some(true)) } else { Vec::new() };
-        view.peers = if peers { others(places, uid, &processes) } else { Vec::new() };
+        if peers {
+            (view.peers, view.services) = (others(places, uid, &processes), services(places));
+        }
     }
     view
 }
@@ -133,6 +138,17 @@ fn is_in(image: &Image, path: &str) -> bool {
         }
     }
     false
+}
+
+fn services(places: &Places) -> BTreeMap<String, usize> {
+    let mut all = BTreeMap::new();
+    for kept in objects::all(places).unwrap_or_default() {
+        for name in kept.all::<Service>().unwrap_or_default().into_iter().filter_map(|service| service.metadata.name) {
+            let pods = Selected::new(places).find(kept.namespace(), &name).map_or(0, |endpoints| endpoints.pods.len());
+            all.insert(format!("{name}.{}", kept.namespace()), pods);
+        }
+    }
+    all
 }
 
 /// The other pods that run, and where they listen.

@@ -96,12 +96,14 @@ pub fn config(seen: &Seen<'_>) -> Option<Vec<String>> {
 pub(super) fn mount(whole: &Whole<'_>) -> Option<Vec<String>> {
     let begun = whole.containers.iter().any(|seen| seen.running().is_some() || seen.end().is_some());
     let is =
-        |event: &&&k8s_openapi::api::core::v1::Event| matches!(event.reason.as_deref(), Some("FailedMount" | "FailedAttachVolume" | "FailedCreatePodSandBox"));
+        |event: &&&k8s_openapi::api::core::v1::Event| matches!(event.reason.as_deref(), Some("FailedMount" | "FailedScheduling" | "FailedCreatePodSandBox"));
     let sorted = events::sorted(whole.events);
     let event = sorted.iter().filter(|_| !begun).rfind(is)?;
     let message = event.message.as_deref().unwrap_or_default().trim();
     let next = if message.contains("hostPath") {
         "Make the path on this machine, correct it, or write `type: DirectoryOrCreate` beside it. minipod tries again by itself."
+    } else if message.contains("persistentvolumeclaim") {
+        "Make the claim (`minipod apply -f FILE`, also of the same file), or correct claimName. minipod goes on as soon as it is there."
     } else if message.contains("configmap") || message.contains("secret") {
         "Make the object (`minipod apply -f FILE`), correct its name or key, or write `optional: true` beside it. minipod goes on as soon as it is there."
     } else {

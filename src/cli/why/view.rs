@@ -11,6 +11,8 @@ pub struct View {
     pub listeners: Vec<Listener>,
     /// The other pods.
     pub peers: Vec<Peer>,
+    /// How many pods each Service leads to now, by `NAME.NAMESPACE`.
+    pub services: BTreeMap<String, usize>,
     /// The names of the images in the store.
     pub images: Vec<String>,
     /// By container: programs that its image has, of those that one might have meant.
@@ -52,11 +54,25 @@ pub struct Peer {
     pub ports: Option<Vec<u16>>,
 }
 
+impl View {
+    /// The Service that a pod of `namespace` means by `host`: its name, its namespace, how many pods it leads to.
+    pub fn service(&self, host: &str, namespace: &str) -> Option<(&str, &str, usize)> {
+        let host = without_domain(host);
+        let found = self.services.get_key_value(&format!("{host}.{namespace}")).or_else(|| self.services.get_key_value(host));
+        found.and_then(|(name, pods)| name.split_once('.').map(|(name, namespace)| (name, namespace, *pods)))
+    }
+}
+
+/// The part of a name that pods choose.
+fn without_domain(host: &str) -> &str {
+    let host = host.trim_end_matches('.');
+    host.strip_suffix(".svc.cluster.local").or_else(|| host.strip_suffix(".svc")).unwrap_or(host)
+}
+
 impl Peer {
     /// Whether a pod of `namespace` means this one by `host`: an address, or a name as the pods' DNS knows it.
     pub fn is_called(&self, host: &str, namespace: &str) -> bool {
-        let host = host.trim_end_matches('.');
-        let host = host.strip_suffix(".svc.cluster.local").or_else(|| host.strip_suffix(".svc")).unwrap_or(host);
+        let host = without_domain(host);
         let here = self.namespace == namespace;
         let is = |name: &str| host.strip_prefix(name).is_some_and(|rest| (rest.is_empty() && here) || rest.strip_prefix('.') == Some(self.namespace.as_str()));
         host == self.ip || is(&self.name) || self.host_and_subdomain.as_deref().is_some_and(is)

@@ -43,6 +43,15 @@ fn what_is_known(seen: &Seen<'_>, wait: &Wait) -> (String, String) {
         return (known.to_owned(), next.to_owned());
     }
     let namespace = seen.pod.metadata.namespace.as_deref().unwrap_or("default");
+    if let Some((service, of, pods)) = seen.view.service(host, namespace) {
+        let known = match pods {
+            0 => format!("Service {service} is there, but no pod that its selector matches is ready."),
+            1 => format!("Service {service} is there and leads to one pod."),
+            _ => format!("Service {service} is there and leads to {pods} pods."),
+        };
+        let next = "Look at its selector and at its pods; a client connects to the pods' own port (targetPort)";
+        return (known, format!("{next}: `minipod describe svc {service}{0}`, `minipod get pods{0}`.", of_namespace(of)));
+    }
     let Some(peer) = seen.view.peers.iter().find(|peer| peer.is_called(host, namespace)) else {
         let known = if seen.logged(NO_NAME).is_some() {
             format!("Its log says that the name does not resolve, and no pod here is called {host}.")
@@ -51,10 +60,7 @@ fn what_is_known(seen: &Seen<'_>, wait: &Wait) -> (String, String) {
         } else {
             format!("No pod here is called {host}.")
         };
-        return (
-            known,
-            format!("Start a pod of that name (there are no Services), or correct the name: `minipod get pods -o wide`{}.", of_namespace(namespace)),
-        );
+        return (known, format!("Start a pod or a Service of that name, or correct the name: `minipod get pods -o wide`{}.", of_namespace(namespace)));
     };
     let known = match (port, &peer.ports) {
         (Some(port), Some(ports)) if !ports.contains(port) => format!("Pod {} is there ({}), but nothing in it listens on port {port}.", peer.name, peer.ip),

@@ -4,6 +4,7 @@
 //! so that all faults are told at once. Rules judge defaulted Pods: an empty string that a default would have filled
 //! does not reach them.
 
+mod claim;
 mod containers;
 mod env;
 mod handlers;
@@ -17,17 +18,22 @@ mod ports;
 mod resources;
 mod restart;
 mod security;
+mod service;
 mod sources;
 mod volumes;
+mod workload;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use super::fault::Findings;
 use super::path::At;
 
+pub use claim::claim;
 pub use job::job;
 pub use objects::{config_map, secret};
+pub use service::service;
 pub use sources::subscripted;
+pub use workload::{MOST_REPLICAS, daemon_set, deployment, replica_set, stateful_set};
 
 /// Judges a whole, defaulted Pod.
 pub fn pod(pod: &Pod, findings: &mut Findings) {

@@ -57,6 +57,7 @@ fn one(volume: &Volume, at: &At, findings: &mut Findings) {
         super::containers::word(image.pull_policy.as_deref(), &["Always", "IfNotPresent", "Never"], &at.field("pullPolicy"), findings);
     }
     super::sources::volume(volume, at, findings);
+    super::claim::volume(volume, at, findings);
     if let Some(host) = &volume.host_path {
         let at = at.field("hostPath");
         match host.path.as_str() {

@@ -1,13 +1,14 @@
 //! DNS messages (RFC 1035): the question of a query is read, an answer is written. Pure, and total over hostile bytes.
 //!
 //! This is less than any DNS library brings: of a message from a pod only the header and the one question are looked at,
-//! and what is answered are addresses and one name. All else is passed on as the bytes it came in.
+//! and what is answered are addresses, names and ports. All else is passed on as the bytes it came in.
 
 use std::net::Ipv4Addr;
 
 /// Types and classes of records (RFC 1035 section 3.2).
 pub const A: u16 = 1;
 pub const PTR: u16 = 12;
+pub const SRV: u16 = 33;
 pub const ANY: u16 = 255;
 pub const IN: u16 = 1;
 
@@ -57,6 +58,21 @@ pub enum Fault {
 pub enum Record {
     Address(Ipv4Addr),
     Name(String),
+    /// Where a Service is offered; all are alike (RFC 2782).
+    Service {
+        port: u16,
+        target: String,
+    },
+}
+
+impl Record {
+    pub fn kind(&self) -> u16 {
+        match self {
+            Record::Address(_) => A,
+            Record::Name(_) => PTR,
+            Record::Service { .. } => SRV,
+        }
+    }
 }
 
 /// The message's id; it needs to be a message at all.
@@ -150,12 +166,14 @@ fn header(query: &[u8], code: Code) -> Vec<u8> {
 
 /// A record of the question's name, which stands right behind the header.
 fn bytes_of(record: &Record) -> Vec<u8> {
-    let (kind, data) = match record {
-        Record::Address(ip) => (A, ip.octets().to_vec()),
-        Record::Name(name) => (PTR, labels(name)),
+    let data = match record {
+        Record::Address(ip) => ip.octets().to_vec(),
+        Record::Name(name) => labels(name),
+        // Priority 0, weight 100.
+        Record::Service { port, target } => [&[0, 0, 0, 100], port.to_be_bytes().as_slice(), &labels(target)].concat(),
     };
     let mut bytes = vec![0xC0, HEADER as u8];
-    bytes.extend(kind.to_be_bytes());
+    bytes.extend(record.kind().to_be_bytes());
     bytes.extend(IN.to_be_bytes());
     bytes.extend(TTL.to_be_bytes());
     bytes.extend((data.len() as u16).to_be_bytes());
@@ -250,6 +268,8 @@ mod tests {
         expected.extend([0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4, 10, 77, 0, 5]);
         assert_eq!(answer(&query, &question, Code::NoError, &[Record::Address([10, 77, 0, 5].into())], UDP_LIMIT), expected);
         let name = answer(&query, &question, Code::NoError, &[Record::Name("b.c".into())], UDP_LIMIT);
+        let service = answer(&query, &question, Code::NoError, &[Record::Service { port: 258, target: "b".into() }], UDP_LIMIT);
+        assert_eq!(service[21..], [0xC0, 12, 0, 33, 0, 1, 0, 0, 0, 5, 0, 9, 0, 0, 0, 100, 1, 2, 1, b'b', 0]);
         assert_eq!(name[21..], [0xC0, 12, 0, 12, 0, 1, 0, 0, 0, 5, 0, 5, 1, b'b', 1, b'c', 0]);
     }
 

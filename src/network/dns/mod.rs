@@ -3,6 +3,7 @@
 //! ```text
 //!   pod ──UDP, TCP──▶ gateway:53, on this pod's link only
 //!                        │ a pod's name        ▶ answered at once, from the leases      (zone, message: pure)
+//!                        │ a Service's name    ▶ answered at once, from the files of its pods
 //!                        │ anything else       ▶ the host's nameservers, one after the other
 //!                        │                        each question from a socket of its own: a port and an id that
 //!                        ◀────────────────────── nobody can guess, and the kernel drops what others send to it
@@ -22,6 +23,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use self::message::{Code, TCP_LIMIT, UDP_LIMIT};
 use self::tcp::Streams;
+pub use self::zone::{Endpoints, Port, Services};
 use self::zone::{Verdict, Zone};
 use super::{Attachment, Names, Range};
 use crate::error::{Error, Result};
@@ -55,12 +57,13 @@ pub struct Server {
 struct Home {
     namespace: String,
     range: Range,
+    services: Box<dyn Services>,
     upstream: Vec<SocketAddr>,
 }
 
 impl Home {
     fn decide(&self, query: &[u8], names: &mut Names, limit: usize) -> Verdict {
-        zone::decide(query, &Zone { namespace: &self.namespace, range: &self.range, pods: names.pods() }, limit)
+        zone::decide(query, &Zone { namespace: &self.namespace, range: &self.range, pods: names.pods(), services: &*self.services }, limit)
     }
 }
 
@@ -85,7 +88,7 @@ impl Server {
     /// counts as coming from the link that has the address.
     ///
     /// EADDRINUSE means that a resolver of the host listens on every address; the pod's dnsPolicy then falls back to Default.
-    pub fn bind(attachment: &Attachment, upstream: Vec<SocketAddr>) -> Result<Server> {
+    pub fn bind(attachment: &Attachment, upstream: Vec<SocketAddr>, services: Box<dyn Services>) -> Result<Server> {
         let doing = |e: Error| {
             let pod = &attachment.pod;
             let why = if e.is(libc::EADDRINUSE) { ", for a resolver of this machine listens on every address" } else { "" };
@@ -96,7 +99,7 @@ impl Server {
         let ready = Ready::new()?;
         ready.add(&udp, UDP, Wait::Read)?;
         ready.add(&tcp, TCP, Wait::Read)?;
-        let home = Home { namespace: attachment.pod.namespace.clone(), range: attachment.range, upstream };
+        let home = Home { namespace: attachment.pod.namespace.clone(), range: attachment.range, services, upstream };
         Ok(Server { ready, udp, streams: Streams::new(tcp), asked: BTreeMap::new(), home, buffer: vec![0; TCP_LIMIT] })
     }
 

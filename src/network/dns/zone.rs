@@ -1,21 +1,70 @@
-//! Which names are pods', and what they mean. Pure.
+//! Which names are pods' and Services', and what they mean. Pure, but for the [`Services`] that it asks.
 //!
 //! | name | answer |
 //! |---|---|
-//! | `NAME`, in the asking pod's namespace | the pod's address |
-//! | `NAME.NS`, `NAME.NS.svc`, `NAME.NS.svc.cluster.local` | the pod's address |
+//! | `NAME`, in the asking pod's namespace | the addresses of the Service's pods; or the pod's address |
+//! | `NAME.NS`, `NAME.NS.svc`, `NAME.NS.svc.cluster.local` | the same |
+//! | `_PORT._PROTOCOL.NAME.NS.svc.cluster.local`, and shorter as above | port and name of each pod of the Service (SRV) |
 //! | `HOSTNAME.SUBDOMAIN.NS.svc.cluster.local`, and shorter as above | the addresses of the pods with these |
 //! | `cluster.local` and what lies between it and a pod's name | no record, but a name |
 //! | anything else in `cluster.local` | no such name |
 //! | the reverse name of a pod's address | `NAME.NS.svc.cluster.local` |
 //! | any other reverse name in the pods' range | no such name |
+//! | a Service without a pod that is ready | no record, but a name |
 //! | everything else, and a short name that is no pod's | ask the host's nameservers |
 
 use std::net::Ipv4Addr;
 
+use k8s_openapi::api::core::v1::ServicePort;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
 use super::super::files::CLUSTER_DOMAIN;
 use super::super::{PodName, Range};
 use super::message::{self, Code, Fault, Record};
+
+/// Where the Services are known.
+pub trait Services: std::fmt::Debug {
+    /// What a Service leads to now; None if there is none of this name.
+    fn find(&self, namespace: &str, name: &str) -> Option<Endpoints>;
+}
+
+/// There are none.
+impl Services for () {
+    fn find(&self, _: &str, _: &str) -> Option<Endpoints> {
+        None
+    }
+}
+
+/// What a Service leads to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// The addresses and names of its pods.
+    pub pods: Vec<(Ipv4Addr, String)>,
+    /// Those of its ports that have a name and a number.
+    pub ports: Vec<Port>,
+}
+
+/// A named port, as the pods have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    pub name: String,
+    /// `tcp`, `udp`, `sctp`.
+    pub protocol: String,
+    pub number: u16,
+}
+
+impl Port {
+    /// None: it has no name, or its number is each pod's own.
+    pub fn of(port: &ServicePort) -> Option<Port> {
+        let name = port.name.clone().filter(|name| !name.is_empty())?;
+        let number = match &port.target_port {
+            Some(IntOrString::Int(number)) => u16::try_from(*number).ok()?,
+            Some(IntOrString::String(_)) => return None,
+            None => u16::try_from(port.port).ok()?,
+        };
+        Some(Port { name, protocol: port.protocol.as_deref().unwrap_or("TCP").to_lowercase(), number })
+    }
+}
 
 /// The pods that have names now, as one of them sees them.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +73,7 @@ pub struct Zone<'a> {
     pub namespace: &'a str,
     pub range: &'a Range,
     pub pods: &'a [(Ipv4Addr, PodName)],
+    pub services: &'a dyn Services,
 }
 
 /// What to do with a query.
@@ -65,8 +115,7 @@ pub fn decide(query: &[u8], zone: &Zone<'_>, limit: usize) -> Verdict {
 }
 
 fn asked_for(record: &Record, kind: u16) -> bool {
-    let own = if matches!(record, Record::Address(_)) { message::A } else { message::PTR };
-    kind == own || kind == message::ANY
+    kind == record.kind() || kind == message::ANY
 }
 
 impl Zone<'_> {
@@ -82,9 +131,9 @@ impl Zone<'_> {
         }
         let records = match name.strip_suffix(".svc") {
             Some(inner) => self.in_namespace_last(inner),
-            None => Some(self.pods_called(name, self.namespace)).filter(|records| !records.is_empty()).or_else(|| self.in_namespace_last(name)),
+            None => self.called(name, self.namespace).or_else(|| self.in_namespace_last(name)),
         };
-        records.filter(|records| !records.is_empty()).map_or(Found::Elsewhere, Found::Records)
+        records.map_or(Found::Elsewhere, Found::Records)
     }
 
     /// `inner` is what stands before the cluster's domain.
@@ -96,16 +145,38 @@ impl Zone<'_> {
             None => return Found::Nothing,
         };
         match self.in_namespace_last(inner) {
-            Some(records) if !records.is_empty() => Found::Records(records),
-            _ if self.something_below(inner) => Found::Between,
-            _ => Found::Nothing,
+            Some(records) => Found::Records(records),
+            None if self.something_below(inner) => Found::Between,
+            None => Found::Nothing,
         }
     }
 
-    /// The records of `NAME.NAMESPACE`.
+    /// The records of `NAME.NAMESPACE`; None if there is no such name.
     fn in_namespace_last(&self, name: &str) -> Option<Vec<Record>> {
         let (name, namespace) = name.rsplit_once('.')?;
-        Some(self.pods_called(name, namespace))
+        self.called(name, namespace)
+    }
+
+    /// A Service comes before a pod of its name, as only the Service has one in a cluster.
+    fn called(&self, name: &str, namespace: &str) -> Option<Vec<Record>> {
+        let of_service = self.service(name, namespace).map(|service| service.pods.iter().map(|(ip, _)| Record::Address(*ip)).collect());
+        of_service.or_else(|| self.port(name, namespace)).or_else(|| Some(self.pods_called(name, namespace)).filter(|records| !records.is_empty()))
+    }
+
+    /// A Service's name and a namespace's are labels of DNS.
+    fn service(&self, name: &str, namespace: &str) -> Option<Endpoints> {
+        let is_label = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        if is_label(name) && is_label(namespace) { self.services.find(namespace, name) } else { None }
+    }
+
+    /// `_PORT._PROTOCOL.SERVICE` (RFC 2782).
+    fn port(&self, name: &str, namespace: &str) -> Option<Vec<Record>> {
+        let (port, rest) = name.strip_prefix('_')?.split_once("._")?;
+        let (protocol, service) = rest.split_once('.')?;
+        let service = self.service(service, namespace)?;
+        let port = service.ports.iter().find(|known| known.name == port && known.protocol == protocol)?;
+        let record = |pod: &String| Record::Service { port: port.number, target: format!("{pod}.{namespace}.svc.{CLUSTER_DOMAIN}") };
+        Some(service.pods.iter().map(|(_, pod)| record(pod)).collect())
     }
 
     fn pods_called(&self, name: &str, namespace: &str) -> Vec<Record> {
@@ -136,7 +207,7 @@ impl Zone<'_> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::message::{A, ANY, PTR, query};
+    use super::message::{A, ANY, PTR, SRV, query};
     use super::*;
 
     const AAAA: u16 = 28;
@@ -155,8 +226,24 @@ mod tests {
         vec![pod(2, "default", "web", None), pod(3, "shop", "web", None), pod(4, "shop", "db-0", Some("db")), pod(5, "shop", "a.b", None)]
     }
 
+    /// Service `front` of shop leads to two pods, `db` to none.
+    #[derive(Debug)]
+    struct Known;
+
+    impl Services for Known {
+        fn find(&self, namespace: &str, name: &str) -> Option<Endpoints> {
+            let pods = [3, 5].map(|last| (Ipv4Addr::new(10, 77, 0, last), format!("p{last}"))).to_vec();
+            let ports = vec![Port { name: "http".into(), protocol: "tcp".into(), number: 8080 }];
+            match (namespace, name) {
+                ("shop", "front") => Some(Endpoints { pods, ports }),
+                ("shop", "db") => Some(Endpoints::default()),
+                _ => None,
+            }
+        }
+    }
+
     fn find(name: &str) -> Found {
-        Zone { namespace: "shop", range: &Range::DEFAULT, pods: &pods() }.find(name)
+        Zone { namespace: "shop", range: &Range::DEFAULT, pods: &pods(), services: &Known }.find(name)
     }
 
     fn address(last: u8) -> Found {
@@ -180,11 +267,30 @@ mod tests {
     }
 
     #[test]
+    fn a_service_is_a_name_of_its_pods() {
+        let both = || Found::Records([3, 5].map(|last| Record::Address(Ipv4Addr::new(10, 77, 0, last))).to_vec());
+        for name in ["front", "front.shop", "front.shop.svc", "front.shop.svc.cluster.local"] {
+            assert_eq!(find(name), both(), "{name}");
+        }
+        for name in ["db", "db.shop.svc.cluster.local"] {
+            assert_eq!(find(name), Found::Records(vec![]), "no pod of it is ready: {name}");
+        }
+        assert_eq!((find("front.default.svc.cluster.local"), find("front.default")), (Found::Nothing, Found::Elsewhere));
+        let target = |last: u8| Record::Service { port: 8080, target: format!("p{last}.shop.svc.cluster.local") };
+        for name in ["_http._tcp.front", "_http._tcp.front.shop.svc.cluster.local"] {
+            assert_eq!(find(name), Found::Records(vec![target(3), target(5)]), "{name}");
+        }
+        assert_eq!(find("_http._udp.front.shop.svc.cluster.local"), Found::Nothing);
+        assert_eq!(answered(&query(1, "_http._tcp.front", SRV)), (0, 2));
+        assert_eq!(answered(&query(1, "front", SRV)), (0, 0));
+    }
+
+    #[test]
     fn in_the_cluster_s_domain_there_is_nothing_but_pods() {
         for name in ["no.shop.svc.cluster.local", "web.none.svc.cluster.local", "none.svc.cluster.local", "web.shop.pod.cluster.local", "xsvc.cluster.local"] {
             assert_eq!(find(name), Found::Nothing, "{name}");
         }
-        for name in ["cluster.local", "svc.cluster.local", "shop.svc.cluster.local", "db.shop.svc.cluster.local", "b.shop.svc.cluster.local"] {
+        for name in ["cluster.local", "svc.cluster.local", "shop.svc.cluster.local", "b.shop.svc.cluster.local"] {
             assert_eq!(find(name), Found::Between, "{name}");
         }
     }
@@ -206,7 +312,7 @@ mod tests {
     }
 
     fn verdict(query: &[u8]) -> Verdict {
-        decide(query, &Zone { namespace: "shop", range: &Range::DEFAULT, pods: &pods() }, message::UDP_LIMIT)
+        decide(query, &Zone { namespace: "shop", range: &Range::DEFAULT, pods: &pods(), services: &Known }, message::UDP_LIMIT)
     }
 
     /// The code and the number of records of the answer.

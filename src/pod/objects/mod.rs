@@ -1,8 +1,9 @@
-//! ConfigMaps and Secrets: what is kept of them, and what pods make of them.
+//! ConfigMaps, Secrets, claims and Services: what is kept of them, and what pods make of them.
 //!
 //! ```text
-//!  apply, run ──▶ lib/objects/NS/configmaps/NAME.json      replaced whole
+//!  apply, run ──▶ lib/objects/NS/configmaps/NAME.json      replaced whole; likewise services
 //!                 lib/objects/NS/secrets/NAME.json         for root alone
+//!                 lib/objects/NS/persistentvolumeclaims/…  and what it holds in lib/claims/NS/NAME
 //!                        │ read at each start of a container, and when one changes (inotify)
 //!                        ▼
 //!                 environment        files of volumes
@@ -11,15 +12,17 @@
 //! No process looks after them. A pod that asks for one that is not there waits, and goes on when it appears. What a Secret holds is
 //! written nowhere else: a container's environment lives in memory, and its volumes of it on a tmpfs.
 
+pub mod claims;
 pub mod downward;
 pub mod env_file;
 pub mod environment;
 pub mod files;
+pub mod services;
 
 use std::path::PathBuf;
 
 use k8s_openapi::Metadata;
-use k8s_openapi::api::core::v1::{ConfigMap, PodSpec, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, PodSpec, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -31,6 +34,7 @@ use super::start::identify_object;
 use crate::error::{Error, Result};
 use crate::sys::file;
 use crate::sys::notify::Notify;
+use crate::volume::is_claim;
 
 /// A kind of object that is only kept.
 pub trait Kept: Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + Clone {
@@ -46,6 +50,9 @@ pub trait Kept: Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + Clone
 
     /// What may never change, whatever `immutable` says; in the API server's words.
     fn unchangeable(&self, next: &Self) -> Option<String>;
+
+    /// Adds what a controller would add to an object that has its uid.
+    fn settle(&mut self) {}
 }
 
 impl Kept for ConfigMap {
@@ -144,27 +151,32 @@ impl Objects {
         let change = match &old {
             None => {
                 identify_object(object.metadata_mut())?;
+                object.settle();
                 Change::Created
             }
             Some(old) => {
+                let (was, is) = (old.metadata().clone(), object.metadata_mut());
+                (is.uid, is.creation_timestamp, is.generation) = (was.uid.clone(), was.creation_timestamp.clone(), was.generation);
+                object.settle();
                 let faults: Vec<String> = immutability(old, &object);
                 if !faults.is_empty() {
                     return Err(Error::said(faults.join(", ")));
                 }
-                let (was, is) = (old.metadata().clone(), object.metadata_mut());
-                (is.uid, is.creation_timestamp, is.generation) = (was.uid.clone(), was.creation_timestamp.clone(), was.generation);
                 if old.same_content(&object) && old.is_immutable() == object.is_immutable() && was == *object.metadata() {
                     return Ok((Change::Unchanged, name));
                 }
                 Change::Configured
             }
         };
+        self.write(&object)?;
+        Ok((change, object.metadata().name.clone().unwrap_or_default()))
+    }
+
+    fn write<O: Kept>(&self, object: &O) -> Result<()> {
         make_dirs(&self.path.join(O::PLURAL))?;
-        let name = object.metadata().name.clone().unwrap_or_default();
-        let path = self.file::<O>(&name)?;
-        let text = serde_json::to_vec_pretty(&object).map_err(|e| Error::said(format!("{}: {e}", path.display())))?;
-        file::write_atomically(&path, &text, O::MODE)?;
-        Ok((change, name))
+        let path = self.file::<O>(object.metadata().name.as_deref().unwrap_or_default())?;
+        let text = serde_json::to_vec_pretty(object).map_err(|e| Error::said(format!("{}: {e}", path.display())))?;
+        file::write_atomically(&path, &text, O::MODE)
     }
 
     /// Forgets an object. Pods keep what they have of it. None: there is none.
@@ -179,7 +191,7 @@ impl Objects {
 
     /// Watches all that a pod may ask for here.
     pub fn watch(&self, notify: &Notify) -> Result<()> {
-        [ConfigMap::PLURAL, Secret::PLURAL].iter().try_for_each(|kind| {
+        [ConfigMap::PLURAL, Secret::PLURAL, PersistentVolumeClaim::PLURAL].iter().try_for_each(|kind| {
             make_dirs(&self.path.join(kind))?;
             notify.watch_dir(self.path.join(kind))
         })
@@ -229,9 +241,10 @@ pub fn watch<O: Kept>(places: &Places, notify: &Notify) -> Result<()> {
     Ok(())
 }
 
-/// Whether a pod takes anything from ConfigMaps or Secrets.
+/// Whether a pod takes anything from ConfigMaps, Secrets or claims.
 pub fn asked_for(spec: &PodSpec) -> bool {
-    let in_volume = spec.volumes.iter().flatten().any(|volume| volume.config_map.is_some() || volume.secret.is_some() || volume.projected.is_some());
+    let in_volume =
+        spec.volumes.iter().flatten().any(|volume| is_claim(volume) || volume.config_map.is_some() || volume.secret.is_some() || volume.projected.is_some());
     let in_env = all_containers(spec).any(|container| {
         let keys = container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref());
         container.env_from.as_ref().is_some_and(|from| !from.is_empty())

@@ -1,4 +1,4 @@
-//! ConfigMaps and Secrets come and change while a pod waits or runs: its volumes follow, its environment never does.
+//! ConfigMaps, Secrets and claims come and change while a pod waits or runs: its volumes follow, its environment never does.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Volume;
@@ -24,7 +24,7 @@ impl Supervisor {
         });
         match watched {
             Ok(notify) => self.objects = Some(notify),
-            Err(error) => self.complain_of(Some(error.doing("watching ConfigMaps and Secrets"))),
+            Err(error) => self.complain_of(Some(error.doing("watching ConfigMaps, Secrets and claims"))),
         }
     }
 
@@ -40,7 +40,7 @@ impl Supervisor {
         self.complain_of(drained.and_then(Result::err));
         let mut failed = Vec::new();
         if let Some(volumes) = &self.volumes {
-            for volume in pod_spec(&self.pod).volumes.iter().flatten().filter(|volume| volume::is_read_only(volume)) {
+            for volume in pod_spec(&self.pod).volumes.iter().flatten().filter(|volume| volume::is_made(volume)) {
                 let updated = self.files_of(volume).and_then(|files| volumes.update(&volume.name, &files));
                 failed.extend(updated.err().map(|error| error.doing(format!("MountVolume.SetUp failed for volume {:?} ", volume.name))));
             }

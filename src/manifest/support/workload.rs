@@ -1,0 +1,77 @@
+//! The rows of what makes pods of a template and keeps them (apps/v1). Those of the template are the Pod's.
+
+use super::{ONE_DIRECTORY, Row, SERVER, done, no_effect, refused};
+
+const ONCE: &str = "the pods are made once; nothing updates them";
+const FORGOTTEN: &str = "no earlier template is remembered";
+const UNCOUNTED: &str = "nothing counts the pods that are available";
+
+/// What all of them have.
+macro_rules! with_head {
+    ($($row:expr),* $(,)?) => {
+        &[
+            done("", "apiVersion kind metadata spec"),
+            no_effect("", "status", SERVER),
+            done("metadata", "name generateName namespace labels annotations"),
+            no_effect(
+                "metadata",
+                "uid resourceVersion generation creationTimestamp deletionTimestamp deletionGracePeriodSeconds managedFields selfLink",
+                SERVER,
+            ),
+            no_effect("metadata", "ownerReferences finalizers", "no controller looks at it"),
+            done("metadata.labels", "*"),
+            done("metadata.annotations", "*"),
+            done("spec", "selector template"),
+            done("spec.selector", "matchLabels matchExpressions"),
+            done("spec.selector.matchLabels", "*"),
+            done("spec.selector.matchExpressions[]", "key operator values"),
+            done("spec.template", "metadata spec"),
+            no_effect("spec", "minReadySeconds", UNCOUNTED).but(&["0"]),
+            $($row),*
+        ]
+    };
+}
+
+#[rustfmt::skip]
+pub const DEPLOYMENT: &[Row] = with_head![
+    done("spec", "replicas"),
+    no_effect("spec", "strategy", ONCE),
+    no_effect("spec", "revisionHistoryLimit", FORGOTTEN),
+    no_effect("spec", "progressDeadlineSeconds", ONCE),
+    refused("spec", "paused", "there is nothing to pause").but(&["false"]),
+];
+
+pub const REPLICA_SET: &[Row] = with_head![done("spec", "replicas")];
+
+#[rustfmt::skip]
+pub const STATEFUL_SET: &[Row] = with_head![
+    done("spec", "replicas serviceName ordinals volumeClaimTemplates persistentVolumeClaimRetentionPolicy"),
+    no_effect("spec", "podManagementPolicy", "all pods start at once").but(&["\"Parallel\""]),
+    no_effect("spec", "updateStrategy", ONCE),
+    no_effect("spec", "revisionHistoryLimit", FORGOTTEN),
+    done("spec.ordinals", "start"),
+    done("spec.persistentVolumeClaimRetentionPolicy", "whenDeleted"),
+    no_effect("spec.persistentVolumeClaimRetentionPolicy", "whenScaled", "nothing scales it").but(&["\"Retain\""]),
+    done("spec.volumeClaimTemplates[]", "apiVersion kind metadata spec"),
+    no_effect("spec.volumeClaimTemplates[]", "status", SERVER),
+    done("spec.volumeClaimTemplates[].metadata", "name labels annotations"),
+    no_effect("spec.volumeClaimTemplates[].metadata", "generateName namespace uid resourceVersion generation creationTimestamp deletionTimestamp \
+              deletionGracePeriodSeconds managedFields selfLink ownerReferences finalizers", SERVER),
+    done("spec.volumeClaimTemplates[].metadata.labels", "*"),
+    done("spec.volumeClaimTemplates[].metadata.annotations", "*"),
+    done("spec.volumeClaimTemplates[].spec", "accessModes resources volumeMode"),
+    no_effect("spec.volumeClaimTemplates[].spec", "storageClassName volumeAttributesClassName volumeName selector", ONE_DIRECTORY),
+    refused("spec.volumeClaimTemplates[].spec", "dataSource dataSourceRef", "nothing here copies volumes"),
+    done("spec.volumeClaimTemplates[].spec.resources", "requests limits"),
+    done("spec.volumeClaimTemplates[].spec.resources.requests", "*"),
+    done("spec.volumeClaimTemplates[].spec.resources.limits", "*"),
+];
+
+#[rustfmt::skip]
+pub const DAEMON_SET: &[Row] = with_head![
+    no_effect("spec", "updateStrategy", ONCE),
+    no_effect("spec", "revisionHistoryLimit", FORGOTTEN),
+];
+
+/// Objects in which a misplaced field is looked for.
+pub const LANDMARKS: &[&str] = &["", "metadata", "spec", "spec.selector", "spec.template"];
