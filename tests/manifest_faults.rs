@@ -370,9 +370,12 @@ fn what_has_no_effect_is_accepted_and_said() {
     let text = pod("", "nodeSelector: {disk: ssd}\nschedulerName: default-scheduler\nenableServiceLinks: false\ntolerations: [{operator: Exists}]");
     let loaded = manifest::read(&text, "f").unwrap();
     let ours = "has no effect here: there is one node, and every pod runs on it";
-    assert_eq!(loaded.warnings, [format!("spec.nodeSelector: {ours}"), format!("spec.tolerations: {ours}")]);
+    assert_eq!(
+        loaded.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        [format!("spec.nodeSelector: {ours}"), format!("spec.tolerations: {ours}")]
+    );
     let text = pod("env: [{name: A, value: a}, {name: A, value: b}]\nresources: {limits: {memory: 1500m}}", "");
-    let warnings = manifest::read(&text, "f").unwrap().warnings;
+    let warnings: Vec<String> = manifest::read(&text, "f").unwrap().warnings.iter().map(ToString::to_string).collect();
     assert!(warnings[0].contains("env[1]: hides previous definition") && warnings[1].contains("fractional byte value"), "{warnings:?}");
 }
 

@@ -30,6 +30,7 @@ pub mod port_forward;
 pub mod run;
 mod streams;
 pub mod table;
+pub mod validate;
 pub mod wait;
 pub mod why;
 
@@ -54,6 +55,7 @@ Examples:
   sudo minipod run pod.yaml            run a pod, show what happens, remove it at the end
   sudo minipod run -d pod.yaml         the same in the background
   sudo minipod get pods                what runs, and how it is
+  minipod validate pod.yaml            what is wrong with a manifest, all of it at once; needs no root
   sudo minipod explain pod.yaml        every step of the start, with its system calls; nothing is started"
 )]
 struct Cli {
@@ -84,6 +86,7 @@ enum Verb {
     PortForward(port_forward::PortForwardArgs),
     Wait(wait::WaitArgs),
     Delete(delete::DeleteArgs),
+    Validate(validate::ValidateArgs),
     Explain(explain::ExplainArgs),
     Image(image::ImageArgs),
 }
@@ -114,6 +117,7 @@ pub fn main() -> u8 {
         Verb::PortForward(args) => port_forward::port_forward(&args, &places),
         Verb::Wait(args) => wait::wait(&args, &places),
         Verb::Delete(args) => delete::delete(&args, &places),
+        Verb::Validate(args) => validate::validate(&args),
         Verb::Explain(args) => explain::explain(&args, &places),
         Verb::Image(args) => pods::image(&args, &places),
     };
@@ -133,7 +137,8 @@ fn tell(error: &anyhow::Error) {
     }
     let mut err = anstream::stderr();
     let told = if let Some(faults) = error.downcast_ref::<Faults>() {
-        writeln!(err, "{faults}").and_then(|()| write!(err, "{}", faults.drawn(std::io::IsTerminal::is_terminal(&std::io::stderr()))))
+        tell_faults(faults);
+        Ok(())
     } else if let Some(refusal) = error.downcast_ref::<get::Refusal>() {
         writeln!(err, "{refusal}")
     } else if let Some(own) = error.downcast_ref::<Error>() {
@@ -142,6 +147,14 @@ fn tell(error: &anyhow::Error) {
         writeln!(err, "error: {error:#}")
     };
     // stderr itself is gone: nobody is there to be told.
+    drop(told);
+}
+
+/// Prints the faults of a manifest: as kubectl tells them, then each in its line.
+fn tell_faults(faults: &Faults) {
+    let mut err = anstream::stderr();
+    let told = writeln!(err, "{faults}").and_then(|()| write!(err, "{}", faults.drawn(std::io::IsTerminal::is_terminal(&std::io::stderr()))));
+    // As in `tell`.
     drop(told);
 }
 

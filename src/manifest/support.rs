@@ -12,6 +12,7 @@
 //! A kind that makes pods holds a pod template. What is in it is judged by the Pod's own rows, so nothing can be right in one and
 //! wrong in the other.
 
+mod fields;
 mod job;
 mod objects;
 
@@ -20,6 +21,8 @@ use serde_json::Value;
 use super::fault::{Findings, Kind};
 use super::path::Step;
 use super::tree::{Node, Place};
+
+pub use fields::Field;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -40,7 +43,7 @@ pub struct Row {
     pub fine: Fine,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fine {
     Never,
     /// These values (as JSON) change nothing.
@@ -109,6 +112,9 @@ pub const POD: Table = Table { rows: TABLE, landmarks: LANDMARKS, template: None
 pub const JOB: Table = Table { rows: job::TABLE, landmarks: job::LANDMARKS, template: Some("spec.template.") };
 pub const CONFIG_MAP: Table = Table { rows: objects::CONFIG_MAP, landmarks: objects::LANDMARKS, template: None };
 pub const SECRET: Table = Table { rows: objects::SECRET, landmarks: objects::LANDMARKS, template: None };
+
+/// Every kind that is read.
+pub const KINDS: &[(&str, Table)] = &[("Pod", POD), ("Job", JOB), ("ConfigMap", CONFIG_MAP), ("Secret", SECRET)];
 
 #[rustfmt::skip]
 pub const TABLE: &[Row] = &[
@@ -398,7 +404,7 @@ impl Row {
 fn tell(row: &Row, steps: &[Step], findings: &mut Findings) {
     match row.verdict {
         Verdict::Done | Verdict::NoEffect(SERVER) => {}
-        Verdict::NoEffect(why) => findings.warnings.push(format!("{}: has no effect here: {why}", super::path::print(steps))),
+        Verdict::NoEffect(why) => findings.no_effect(steps, why),
         Verdict::Refused(why) => {
             findings.add(steps.to_vec(), Kind::NotSupported, None, why);
         }
@@ -411,7 +417,7 @@ mod tests {
 
     #[test]
     fn every_field_is_judged_once() {
-        for table in [POD, JOB, CONFIG_MAP, SECRET] {
+        for (_, table) in KINDS {
             let mut seen = std::collections::HashSet::new();
             for row in table.rows {
                 for field in row.fields.split_whitespace() {
@@ -437,7 +443,7 @@ mod tests {
 
     #[test]
     fn every_landmark_is_an_object_of_the_table() {
-        for table in [POD, JOB, CONFIG_MAP, SECRET] {
+        for (_, table) in KINDS {
             assert!(table.landmarks.iter().all(|landmark| table.fields(landmark).next().is_some()));
         }
     }
