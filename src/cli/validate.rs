@@ -49,7 +49,7 @@ pub struct ValidateArgs {
     /// The same, as kubectl's -f; may be given several times
     #[arg(short, long, value_name = "FILE")]
     filename: Vec<PathBuf>,
-    /// How to print: json (findings), yaml (the defaulted objects), markdown (with --fields)
+    /// How to print: json (findings), yaml (the defaulted objects), list (the same as a List in JSON), markdown (with --fields)
     #[arg(short, long, value_name = "FORM")]
     output: Option<Form>,
     /// Print the table of fields and verdicts instead, of one kind or of all
@@ -61,6 +61,7 @@ pub struct ValidateArgs {
 enum Form {
     Json,
     Yaml,
+    List,
     Markdown,
 }
 
@@ -72,16 +73,15 @@ pub fn validate(args: &ValidateArgs) -> Result<u8> {
             None => fields::table(&tables),
             Some(Form::Markdown) => markdown(&tables),
             Some(Form::Json) => format!("{:#}\n", fields::json(&tables)),
-            Some(Form::Yaml) => return Err(Refusal::client("--fields prints a table, json or markdown".to_owned()).into()),
+            Some(Form::Yaml | Form::List) => return Err(Refusal::client("--fields prints a table, json or markdown").into()),
         };
         write!(out, "{text}")?;
         return Ok(0);
     }
     if args.output == Some(Form::Markdown) {
-        return Err(Refusal::client("-o markdown is for --fields".to_owned()).into());
+        return Err(Refusal::client("-o markdown is for --fields").into());
     }
-    let (mut findings, mut code) = (Vec::new(), 0);
-    let mut printed = 0;
+    let (mut findings, mut stored, mut code) = (Vec::new(), Vec::new(), 0);
     for path in args.files.iter().chain(&args.filename) {
         let (loaded, faults) = match judged(path) {
             Ok(judged) => judged,
@@ -91,30 +91,28 @@ pub fn validate(args: &ValidateArgs) -> Result<u8> {
                 continue;
             }
         };
-        if !faults.faults.is_empty() {
-            code = 1;
-        }
+        let faultless = faults.faults.is_empty();
+        code = if faultless { code } else { 1 };
         if args.output == Some(Form::Json) {
             findings.extend(listed(&loaded, &faults));
             continue;
         }
         loaded.warnings.iter().for_each(|warning| eprintln!("Warning: {warning}"));
-        if !faults.faults.is_empty() {
+        if !faultless {
             tell_faults(&faults);
         }
-        // What only minipod refuses, a cluster would store.
-        let stored = faults.faults.iter().all(|fault| fault.kind == Kind::NotSupported);
-        for object in loaded.objects.iter().filter(|_| stored) {
-            match args.output {
-                Some(_) => write!(out, "{}{}", if printed > 0 { "---\n" } else { "" }, to_yaml(&json_of(object)))?,
-                None if faults.faults.is_empty() => writeln!(out, "{} is valid", name_of(object))?,
-                None => {}
-            }
-            printed += 1;
+        match args.output {
+            None if faultless => loaded.objects.iter().try_for_each(|object| writeln!(out, "{} is valid", name_of(object)))?,
+            // What only minipod refuses, a cluster would store.
+            Some(_) if faults.faults.iter().all(|fault| fault.kind == Kind::NotSupported) => stored.extend(loaded.objects.iter().map(json_of)),
+            _ => {}
         }
     }
-    if args.output == Some(Form::Json) {
-        writeln!(out, "{:#}", Value::Array(findings))?;
+    match args.output {
+        None | Some(Form::Markdown) => {}
+        Some(Form::Json) => writeln!(out, "{:#}", Value::Array(findings))?,
+        Some(Form::Yaml) => write!(out, "{}", stored.iter().map(to_yaml).collect::<Vec<_>>().join("---\n"))?,
+        Some(Form::List) => writeln!(out, "{:#}", json!({ "apiVersion": "v1", "kind": "List", "items": stored }))?,
     }
     Ok(code)
 }
