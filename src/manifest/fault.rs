@@ -387,6 +387,9 @@ impl<'t> Findings<'t> {
         let wrong = self.faults.iter().filter(|(_, fault)| fault.kind == Kind::WrongType);
         let roots: Vec<Vec<Step>> = wrong.map(|(steps, _)| steps.clone()).collect();
         let follows = |steps: &[Step]| roots.iter().any(|root| root.len() <= steps.len() && root.iter().zip(steps).all(|(a, b)| a.same_place(b)));
+        // What the API server refuses in the same words need not be unsupported here, too.
+        let told: Vec<Fault> = self.faults.iter().filter(|(_, fault)| fault.kind == Kind::Forbidden).map(|(_, fault)| fault.clone()).collect();
+        self.faults.retain(|(_, fault)| fault.kind != Kind::NotSupported || !told.iter().any(|it| (&it.path, &it.detail) == (&fault.path, &fault.detail)));
         let mut kept: Vec<Fault> = Vec::new();
         for (steps, fault) in self.faults {
             if !kept.contains(&fault) && (fault.kind == Kind::WrongType || !follows(&steps)) {
