@@ -47,6 +47,7 @@ mod security;
 mod shared;
 mod sidecars;
 mod status;
+mod validation;
 mod verbs;
 mod volumes;
 mod words;
@@ -109,6 +110,7 @@ fn main() -> ExitCode {
         faults::CASES,
         words::CASES,
         jobs::CASES,
+        validation::CASES,
         examples::CASES,
     ];
     let wanted = std::env::var("MINIPOD_CASES").unwrap_or_default();
