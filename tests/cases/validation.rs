@@ -69,7 +69,8 @@ pub const CASES: &[Case] = &[
             let (broken, sound) = (world.file(BROKEN), world.manifest(&Pod::new("q", "Never").app("a", "true")));
             let program = world.path("minipod");
             let built = std::env::var("MINIPOD").unwrap_or_else(|_| env!("CARGO_BIN_EXE_minipod").to_owned());
-            std::fs::copy(built, &program).expect("our own directory");
+            // By a process of its own: another thread's child would hold a file that we write ourselves, and ETXTBSY would be the answer.
+            world.tool("cp", &[&built, &program.display().to_string()]).ok();
             let program = program.display().to_string();
             let judge = |words: &[&str]| world.tool("setpriv", &[&["--reuid=65534", "--regid=65534", "--clear-groups", &program, "validate"], words].concat());
             let done = judge(&["-o", "json", &broken, &sound]);
@@ -91,7 +92,7 @@ pub const CASES: &[Case] = &[
             assert_eq!(judge(&[&sound]).ok(), "pod/q is valid\n");
             // The defaulted object, and several files.
             let yaml = judge(&["-o", "yaml", &sound, &sound]).ok();
-            assert!(yaml.contains("terminationGracePeriodSeconds: 30") && yaml.contains("\n---\n"), "{yaml}");
+            assert!(yaml.contains("schedulerName: default-scheduler") && yaml.contains("\n---\napiVersion"), "{yaml}");
             assert!(
                 judge(&["--fields", "Job"]).ok().lines().any(|line| line.starts_with("Job ") && line.contains(" spec.completions ") && line.ends_with("done"))
             );
