@@ -104,7 +104,7 @@ pub fn validate(args: &ValidateArgs) -> Result<u8> {
         match args.output {
             None if faultless => loaded.objects.iter().try_for_each(|object| writeln!(out, "{} is valid", name_of(object)))?,
             // What only minipod refuses, a cluster would store.
-            Some(_) if faults.faults.iter().all(|fault| fault.kind == Kind::NotSupported) => stored.extend(loaded.objects.iter().map(json_of)),
+            Some(_) if faults.faults.iter().all(|fault| fault.kind == Kind::NotSupported) => stored.extend(loaded.objects.iter().map(Object::stored)),
             _ => {}
         }
     }
@@ -126,17 +126,6 @@ fn name_of(object: &Object) -> String {
     let metadata = object.metadata();
     let name = metadata.name.as_ref().or(metadata.generate_name.as_ref()).map_or("", String::as_str);
     format!("{}/{name}", Resource::of_object(object).resource())
-}
-
-fn json_of(object: &Object) -> Value {
-    let json = match object {
-        Object::Pod(pod) => serde_json::to_value(pod),
-        Object::Job(job) => serde_json::to_value(job),
-        Object::ConfigMap(map) => serde_json::to_value(map),
-        Object::Secret(secret) => serde_json::to_value(secret),
-    };
-    // They came from JSON.
-    json.unwrap_or_default()
 }
 
 /// Errors and warnings of a file, in the order of its lines.

@@ -29,6 +29,7 @@ pub mod support;
 mod tree;
 mod validate;
 mod yaml;
+mod zero;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
@@ -73,6 +74,22 @@ impl Object {
             Object::ConfigMap(map) => &mut map.metadata,
             Object::Secret(secret) => &mut secret.metadata,
         }
+    }
+}
+
+impl Object {
+    /// As an API server would store it: without the fields that are set to nothing.
+    pub fn stored(&self) -> Value {
+        let json = match self {
+            Object::Pod(pod) => serde_json::to_value(pod),
+            Object::Job(job) => serde_json::to_value(job),
+            Object::ConfigMap(map) => serde_json::to_value(map),
+            Object::Secret(secret) => serde_json::to_value(secret),
+        };
+        // They came from JSON.
+        let mut json = json.unwrap_or_default();
+        zero::remove(&mut json);
+        json
     }
 }
 
