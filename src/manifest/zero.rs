@@ -50,7 +50,8 @@ fn below(value: &mut Value, of: &str) {
         Value::Array(items) => items.iter_mut().for_each(|item| below(item, of)),
         Value::Object(fields) => {
             // The value of a variable is plain; that of a header or of a sysctl is always there.
-            fields.retain(|name, value| !says_nothing(name, value) && !(of == "env" && name == "value" && value == ""));
+            let of_variable = |name: &str, value: &Value| of == "env" && name == "value" && value == "";
+            fields.retain(|name, value| !says_nothing(name, value) && !of_variable(name, value));
             fields.iter_mut().filter(|(name, _)| !MAPS.contains(&name.as_str())).for_each(|(name, value)| below(value, name));
         }
         _ => {}
