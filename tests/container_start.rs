@@ -17,7 +17,7 @@ use minipod::sys::file;
 use minipod::sys::mount::Propagation;
 use minipod::sys::process::{self, Child, Exit, Namespaces};
 use oci_spec::runtime::Spec;
-use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType};
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType, LinuxIdMappingBuilder};
 use rustix::fs::OFlags;
 use serde_json::json;
 
@@ -103,6 +103,7 @@ impl Lab {
             ],
             pause: Some(self.holder.pid),
             target: None,
+            users: None,
             cgroup: "minipod/podx/c-0".into(),
             oom_score_adj: Some(1000),
             seccomp: Some(seccomp::runtime_default()),
@@ -344,7 +345,7 @@ fn nothing_is_written_through_the_containers_proc_and_nobody_looks_in() {
     let (spec, plan) = lab.container("exit 0");
     let root = plan.steps.iter().position(|step| matches!(step, Step::Root { .. })).unwrap();
     assert!(plan.steps[root..].iter().all(|step| !step.calls().split(", ").any(|call| call == "write")), "a step writes after the root is made");
-    let further = plan::compile_exec(spec.process().as_ref().unwrap(), plan.filter(), false).unwrap();
+    let further = plan::compile_exec(spec.process().as_ref().unwrap(), None, plan.filter(), false).unwrap();
     for plan in [&plan, &further] {
         assert_eq!(plan.steps[0], Step::Hide);
         assert!(matches!(plan.steps[plan.steps.len() - 2], Step::Filter(_)));
@@ -384,6 +385,27 @@ fn the_steps_are_in_the_order_that_is_safe() {
 }
 
 #[test]
+fn a_user_namespace_is_joined_when_all_is_mounted_and_before_any_right_is_given_up() {
+    let lab = Lab::new();
+    let (mut spec, _) = lab.container("exit 0");
+    let map = LinuxIdMappingBuilder::default().container_id(0u32).host_id(0x7000_0000u32).size(65536u32).build().unwrap();
+    spec.linux_mut().as_mut().unwrap().set_uid_mappings(Some(vec![map]));
+    let layers = Layers { dir: lab.path("layers"), names: vec!["base".into()], upper: lab.path("upper"), work: lab.path("work") };
+    let plan = plan::compile(&spec, layers, false).unwrap();
+    let at = |wanted: &dyn Fn(&Step) -> bool| plan.steps.iter().position(wanted).expect("the plan has the step");
+    let (create, join) = (at(&|step| matches!(step, Step::CreateAs { uid: 0x7000_0000, .. })), at(&|step| *step == Step::JoinUsers));
+    assert!(at(&|step| matches!(step, Step::Root { .. })) < create && create < at(&|step| matches!(step, Step::Mount { .. })));
+    assert_eq!(plan.steps[join + 1], Step::Unshare(Namespaces::MOUNT | Namespaces::CGROUP), "the copy whose mounts are locked together");
+    assert!(at(&|step| *step == Step::SwitchRoot) < join && at(&|step| matches!(step, Step::CloseDescriptors { .. })) < join);
+    assert!(at(&|step| matches!(step, Step::OwnStreams { uid } if *uid >= 0x7000_0000)) < join, "who is in it may give nothing away");
+    assert!(join < at(&|step| matches!(step, Step::BoundCapabilities(_))), "joining it gives all capabilities");
+    let devpts = plan.steps.iter().find_map(|step| if let Step::Mount { kind, options, .. } = step { (kind == "devpts").then_some(options) } else { None });
+    assert!(devpts.unwrap().contains(&("gid".into(), (0x7000_0000u32 + 5).to_string())));
+    let further = plan::compile_exec(spec.process().as_ref().unwrap(), plan::host_root(&spec), None, false).unwrap();
+    assert!(further.steps.contains(&Step::JoinUsers) && !further.steps.iter().any(|step| matches!(step, Step::Unshare(_))));
+}
+
+#[test]
 #[serial_test::serial]
 fn a_further_process_is_begun_without_waiting_and_we_come_home() {
     let lab = Lab::new();
@@ -401,7 +423,7 @@ fn a_further_process_is_begun_without_waiting_and_we_come_home() {
         let further = |command: &[&str]| {
             let mut process = spec.process().clone().unwrap();
             process.set_args(Some(command.iter().map(|word| word.to_string()).collect()));
-            let plan = plan::compile_exec(&process, plan.filter(), false).unwrap();
+            let plan = plan::compile_exec(&process, None, plan.filter(), false).unwrap();
             let (output, theirs) = process::pipe().unwrap();
             let hands = Hands { holder: Some(main.as_fd()), streams: [None, Some(theirs.as_fd()), None], ..Default::default() };
             let begun = begin(&plan, &hands, None).unwrap();

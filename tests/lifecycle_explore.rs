@@ -226,7 +226,7 @@ fn relative_facts(facts: &Facts, now: u64, spec: &Spec) -> Facts {
         // Of the end before the last only the kills by a probe remember more than its round.
         if let Some(last) = &mut container.last {
             let finished = if probed { At { mono: ago(last.finished.mono, now, memory), wall: 0 } } else { At::default() };
-            (last.code, last.label, last.told, last.by_probe, last.started, last.finished) = (0, None, false, false, None, finished);
+            (last.code, last.label, last.told, last.sentenced, last.started, last.finished) = (0, None, false, false, None, finished);
             (last.reason, last.message) = (String::new(), String::new());
             last.round = (round - last.round).min(1);
         }

@@ -137,6 +137,9 @@ const DEEDS: &[Row] = &[
         "0: sandbox#0 a | 30: term-a a#1 | 60: term-a a#2 | 90: term-a a#3",
     ),
     ("OnFailure brings back what a probe killed, whatever its exit code", "OnFailure : a.live", "a:unhealthy a=0", "0: sandbox#0 a term-a a#1"),
+    ("a resize that needs a restart restarts at once", "OnFailure : a b", "+5 a:resize a=0", "0: sandbox#0 a b | 5: term-a a#1"),
+    ("a container that is deaf has its grace", "Always grace=5 : a", "a:resize +5", "0: sandbox#0 a term-a | 5: kill-a a#1"),
+    ("a container that a crash keeps waiting is not resized", "Always : a", "a=1 a=1 a:resize +10", "0: sandbox#0 a a#1 | 10: a#2"),
     ("Never does not", "Never : a.live", "a:unhealthy a=0", "0: sandbox#0 a term-a down Succeeded"),
     ("a failed postStart restarts with back-off", "Always : a.post", "a:post! a=0 a:post! a=0 +10", "0: sandbox#0 a term-a a#1 term-a | 10: a#2"),
     ("a lost image has its own delays", "Always : a", "a=1 a!pull a=1 +60", "0: sandbox#0 a a#1 | 10: a#2 | 20: a#2 | 40: a#2"),
@@ -464,6 +467,7 @@ fn killing_is_told_once_for_each_container_and_in_the_words_of_its_cause() {
         ("Never : a.live", "a:unhealthy", &["Stopping container a"]),
         ("Never : s.side.live a", "s:unhealthy", &["Init container s failed liveness probe"]),
         ("Always : a.post", "a:post!", &["FailedPostStartHook"]),
+        ("Always : a", "a:resize", &["Container a resize requires restart"]),
         ("Never : a.Never.all42 b", "a=42", &["killing"]),
         ("Always : a.live60", "a:unhealthy +3 stop", &["Container a failed liveness probe, will be restarted"]),
     ];

@@ -157,7 +157,8 @@ fn ports_follow_their_rules() {
             "ports: [{containerPort: 1, protocol: tcp}]",
             &["ports[0].protocol: Unsupported value: \"tcp\": supported values: \"SCTP\", \"TCP\", \"UDP\"; did you mean \"TCP\"?"],
         ),
-        ("ports: [{containerPort: 1, hostPort: 8080}]", &["ports[0].hostPort: not supported yet without hostNetwork"]),
+        ("ports: [{containerPort: 1, hostPort: 8080}]", &[]),
+        ("ports: [{containerPort: 1, hostPort: 70000}]", &["ports[0].hostPort: Invalid value: 70000: must be between 1 and 65535, inclusive"]),
     ]);
     expect(&pod("ports: [{containerPort: 80, hostPort: 80}, {containerPort: 81}]", "hostNetwork: true"), &[]);
     expect(
@@ -231,7 +232,20 @@ fn resources_follow_their_rules() {
         ),
         ("resources: {limits: {cpu: -1}}", &["requests[cpu]: Invalid value: \"-1\"", "limits[cpu]: Invalid value: \"-1\": must be greater than or equal to 0"]),
         ("resources: {requests: {memory: 1Gb}}", &["requests[memory]: Invalid value: \"1Gb\": quantities must match the regular expression"]),
-        ("resources: {limits: {ephemeral-storage: 1Gi}}", &["limits.ephemeral-storage: only cpu and memory are supported yet"]),
+        ("resources: {limits: {ephemeral-storage: 1Gi}}", &[]),
+        ("resizePolicy: [{resourceName: cpu, restartPolicy: NotRequired}, {resourceName: memory, restartPolicy: RestartContainer}]", &[]),
+        (
+            "resizePolicy: [{resourceName: pids, restartPolicy: Perhaps}]",
+            &[
+                "resizePolicy[0].resourceName: Unsupported value: \"pids\": supported values: \"cpu\", \"memory\"",
+                "resizePolicy[0].restartPolicy: Unsupported value: \"Perhaps\": supported values: \"NotRequired\", \"RestartContainer\"",
+            ],
+        ),
+        (
+            "restartPolicy: Never\nresizePolicy: [{resourceName: cpu, restartPolicy: RestartContainer}]",
+            &["restartPolicy: Invalid value: \"RestartContainer\": must be 'NotRequired' when pod `restartPolicy` is 'Never'"],
+        ),
+        ("resources: {limits: {cpu: 1, hugepages-2Mi: 2Mi}}", &["limits.hugepages-2Mi: only cpu and memory are supported yet"]),
         (
             "resources: {requests: {pids: 5}}",
             &[
@@ -241,6 +255,30 @@ fn resources_follow_their_rules() {
             ],
         ),
     ]);
+}
+
+#[test]
+fn containers_fit_into_the_pod_as_a_whole() {
+    let container = "resources: {requests: {cpu: 500m, memory: 1Gi}, limits: {cpu: 2}}";
+    expect(&pod(container, "resources: {limits: {cpu: 2, memory: 2Gi}}"), &[]);
+    expect(
+        &pod(container, "resources: {requests: {cpu: 100m}, limits: {cpu: 1}}"),
+        &[
+            "spec.containers[0].resources.limits[cpu]: Invalid value: \"2\": must be less than or equal to pod limits of 1",
+            "spec.resources.requests[cpu]: Invalid value: \"100m\": must be greater than or equal to aggregate container requests of 500m",
+        ],
+    );
+    expect(
+        &pod("", "resources: {requests: {cpu: 3}, limits: {cpu: 2}}"),
+        &["spec.resources.requests: Invalid value: \"3\": must be less than or equal to cpu limit of 2"],
+    );
+    expect(
+        &pod("", "resources: {limits: {pids: 5}}"),
+        &[
+            "spec.resources.limits.pids: only cpu and memory are supported yet",
+            "spec.resources.limits[pids]: Invalid value: \"pids\": must be a standard resource type or fully qualified",
+        ],
+    );
 }
 
 #[test]
@@ -351,8 +389,17 @@ fn seconds_and_ids_stay_in_range() {
 fn what_is_not_done_is_refused_before_anything_starts_but_not_its_default() {
     in_spec(&[
         ("hostPID: true\nhostIPC: true", &[]),
-        ("hostnameOverride: a", &["f:9:3: spec.hostnameOverride: not supported yet"]),
-        ("hostUsers: false", &["spec.hostUsers: a user namespace is not supported yet"]),
+        ("hostnameOverride: a.b", &[]),
+        (
+            "hostnameOverride: A\nhostNetwork: true",
+            &["Forbidden: may not be set when `hostNetwork` is true", "hostnameOverride: Invalid value: \"A\": a lowercase RFC 1123"],
+        ),
+        ("hostUsers: false", &[]),
+        ("volumes: [{name: i, image: {reference: busybox}}]", &[]),
+        (
+            "volumes: [{name: i, image: {pullPolicy: Sometimes}}]",
+            &["spec.volumes[0].image.reference: Required", "spec.volumes[0].image.pullPolicy: Unsupported"],
+        ),
         ("hostPID: false\nhostIPC: false\nhostUsers: true\nos: {name: linux}\nephemeralContainers: []", &[]),
         ("os: {name: windows}", &["spec.os.name: only linux runs here"]),
         ("schedulingGates: [{name: a}]", &["spec.schedulingGates: nothing here would ever open it"]),
@@ -489,7 +536,11 @@ fn a_job_is_read_as_strictly_as_a_pod() {
         ("completions: 1\ncompletions: 2", "restartPolicy: Never", "f:7:3: spec.completions: duplicate field"),
         ("completions: one", "restartPolicy: Never", "f:6:16: spec.completions: wrong type: \"one\": must be a whole number, not a string"),
         ("manualSelector: true", "restartPolicy: Never", "f:6:3: spec.manualSelector: a job's pods are those that it made"),
-        ("backoffLimit: 1", "restartPolicy: Never\nhostnameOverride: a", "f:10:7: spec.template.spec.hostnameOverride: not supported yet"),
+        (
+            "backoffLimit: 1",
+            "restartPolicy: Never\nschedulingGates: [{name: a}]",
+            "f:10:7: spec.template.spec.schedulingGates: nothing here would ever open it: the pod would not start",
+        ),
     ] {
         let lines = manifest::read(&job(spec, template), "f").unwrap_err().lines();
         assert!(lines.iter().any(|line| line == expected), "{lines:#?}");
@@ -621,8 +672,8 @@ const RULES: &[(&str, &str)] = &[
     ("A, hostAliases: [{ip: 1.2.3, hostnames: [A]}]", "{at}.hostAliases[0].ip: Invalid value: \"1.2.3\": must be a valid IP address"),
     ("A, dnsPolicy: None, dnsConfig: {searches: [a]}", "{at}.dnsConfig.nameservers: Required value: must provide at least one DNS nameserver when `dnsPolicy` is None"),
     ("A, dnsConfig: {nameservers: [1.1.1.1, 1.1.1.2, 1.1.1.3, 1.1.1.4]}", "must not have more than 3 nameservers"),
-    ("restartPolicy: Never, containers: [{C, resizePolicy: [{resourceName: cpu, restartPolicy: RestartContainer}]}]", "{c}.resizePolicy: Invalid value: \"RestartContainer\": must be 'NotRequired' when pod `restartPolicy` is 'Never'"),
-    ("containers: [{C, resizePolicy: [{resourceName: disk, restartPolicy: NotRequired}]}]", "{c}.resizePolicy: Unsupported value: \"disk\": supported values: \"cpu\", \"memory\""),
+    ("restartPolicy: Never, containers: [{C, resizePolicy: [{resourceName: cpu, restartPolicy: RestartContainer}]}]", "{c}.resizePolicy[0].restartPolicy: Invalid value: \"RestartContainer\": must be 'NotRequired' when pod `restartPolicy` is 'Never'"),
+    ("containers: [{C, resizePolicy: [{resourceName: disk, restartPolicy: NotRequired}]}]", "{c}.resizePolicy[0].resourceName: Unsupported value: \"disk\": supported values: \"cpu\", \"memory\""),
     ("A, ephemeralContainers: [{name: e, image: b}]", "{at}.ephemeralContainers: Forbidden: cannot be set on create"),
     ("A, os: {name: linux}, securityContext: {windowsOptions: {}}", "{at}.securityContext.windowsOptions: Forbidden: windows options cannot be set for a linux pod"),
     ("os: {name: linux}, containers: [{C, securityContext: {windowsOptions: {}}}]", "{c}.securityContext.windowsOptions: Forbidden: windows options cannot be set for a linux pod"),

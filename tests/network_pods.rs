@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use minipod::error::{Error, Result};
-use minipod::network::{Attachment, Network};
+use minipod::network::{Attachment, HostPort, Network};
 use minipod::sys::net;
 use minipod::sys::netlink::{Netlink, route};
 use network_host::*;
@@ -23,6 +23,12 @@ fn attach(network: &Network, name: &str) -> (OwnedFd, Attachment) {
 fn udp(netns: &OwnedFd, ip: impl Into<IpAddr>) -> UdpSocket {
     let address = SocketAddr::new(ip.into(), 0);
     let socket = net::inside(netns.as_fd(), || UdpSocket::bind(address).map_err(|e| Error::io("bind", address, &e))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket
+}
+
+fn udp_at(netns: &OwnedFd, port: u16) -> UdpSocket {
+    let socket = net::inside(netns.as_fd(), || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).map_err(|e| Error::io("bind", port, &e))).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     socket
 }
@@ -81,6 +87,71 @@ fn the_outside_sees_the_host_s_address_and_answers_come_back() {
         let (netns, a) = attach(&host.network("10.77.0.0/16"), "a");
         let (in_pod, far) = (udp(&netns, a.ip), udp(&outside, Ipv4Addr::new(192, 0, 2, 2)));
         assert_eq!(exchange(&in_pod, &far, far.local_addr().unwrap()), IpAddr::from([192, 0, 2, 1]));
+    });
+}
+
+fn host_ports(ports: serde_json::Value) -> Vec<HostPort> {
+    HostPort::all_of(&serde_json::from_value(serde_json::json!({ "containers": [{ "name": "c", "ports": ports }] })).unwrap()).unwrap()
+}
+
+#[test]
+fn a_host_port_leads_to_the_pod_from_outside_from_the_host_from_pods_and_from_itself() {
+    on_a_host(|host| {
+        let outside = host.outside();
+        let network = host.network("10.77.0.0/16");
+        let ((ns_a, a), (ns_b, b)) = (attach(&network, "a"), attach(&network, "b"));
+        let server = udp_at(&ns_a, 53);
+        let published = network
+            .publish(
+                &a,
+                &host_ports(serde_json::json!([
+                    { "containerPort": 53, "hostPort": 5300, "protocol": "UDP" },
+                    { "containerPort": 53, "hostPort": 5301, "protocol": "UDP", "hostIP": "127.0.0.1" },
+                ])),
+                &alive,
+            )
+            .unwrap();
+        let at = |ip: [u8; 4], port: u16| SocketAddr::from((ip, port));
+        let seen = |netns: &OwnedFd, to: SocketAddr| exchange(&udp(netns, Ipv4Addr::UNSPECIFIED), &server, to);
+        assert_eq!(seen(&outside, at([192, 0, 2, 1], 5300)), IpAddr::from([192, 0, 2, 2]), "the outside is seen as itself");
+        assert_eq!(seen(&host.netns, at([192, 0, 2, 1], 5300)), IpAddr::from([192, 0, 2, 1]));
+        assert_eq!(seen(&host.netns, at([127, 0, 0, 1], 5300)), a.gateway);
+        assert_eq!(seen(&host.netns, at([127, 0, 0, 1], 5301)), a.gateway);
+        assert_eq!(seen(&ns_b, at([192, 0, 2, 1], 5300)), b.ip);
+        assert_eq!(seen(&ns_a, at([192, 0, 2, 1], 5300)), a.gateway, "itself, by the way of the host");
+
+        let refused = |netns: &OwnedFd, to: SocketAddr| {
+            let socket = udp(netns, Ipv4Addr::UNSPECIFIED);
+            socket.connect(to).unwrap();
+            socket.send(b"question").unwrap();
+            socket.recv(&mut [0; 16]).unwrap_err().kind() == std::io::ErrorKind::ConnectionRefused
+        };
+        assert!(refused(&outside, at([192, 0, 2, 1], 5301)), "only on 127.0.0.1");
+        assert!(refused(&ns_b, at([192, 0, 2, 1], 5301)), "only on 127.0.0.1");
+
+        let error = network.publish(&b, &host_ports(serde_json::json!([{ "containerPort": 1, "hostPort": 5300, "protocol": "UDP" }])), &alive);
+        assert!(error.unwrap_err().is(libc::EADDRINUSE));
+        published.close().unwrap();
+        assert!(refused(&outside, at([192, 0, 2, 1], 5300)), "closed");
+        assert_eq!((network.detach(&a), network.detach(&b)), (vec![], vec![]));
+    });
+}
+
+#[test]
+fn host_ports_of_the_dead_are_taken_back_before_they_are_given_again() {
+    on_a_host(|host| {
+        let network = host.network("10.77.0.0/16");
+        let ports = host_ports(serde_json::json!([{ "containerPort": 53, "hostPort": 5300, "protocol": "UDP" }]));
+        let ((_ns_a, a), (ns_b, b)) = (attach(&network, "a"), attach(&network, "b"));
+        // As the kernel does for a supervisor that is killed: the descriptors go, the table stays.
+        drop(network.publish(&a, &ports, &alive).unwrap());
+        let only_b = |name: &minipod::network::PodName| name.name == "b";
+        let published = network.publish(&b, &ports, &only_b).unwrap();
+        let server = udp_at(&ns_b, 53);
+        exchange(&udp(&host.netns, Ipv4Addr::UNSPECIFIED), &server, SocketAddr::from(([127, 0, 0, 1], 5300)));
+        assert!(!Netlink::netfilter().unwrap().has_table(&format!("minipod_{}", a.veth)).unwrap());
+        published.close().unwrap();
+        assert!(!Netlink::netfilter().unwrap().has_table(&format!("minipod_{}", b.veth)).unwrap());
     });
 }
 

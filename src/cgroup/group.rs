@@ -27,6 +27,8 @@ pub struct Usage {
     pub cpu_usec: u64,
     /// Only where a memory controller counts, which is where a memory limit was set.
     pub memory_bytes: Option<u64>,
+    /// Without files that were read long ago and can be dropped: what the kubelet calls the working set.
+    pub working_set_bytes: Option<u64>,
     /// The most at any time; on v2 since 5.19.
     pub memory_peak_bytes: Option<u64>,
 }
@@ -108,13 +110,16 @@ impl Cgroup {
     }
 
     pub fn usage(&self) -> Result<Usage> {
-        let (dir, now, peak) = match self.twin(Controller::Memory) {
-            Some(dir) => (dir, "memory.usage_in_bytes", "memory.max_usage_in_bytes"),
-            None => (self.path.as_path(), "memory.current", "memory.peak"),
+        let (dir, now, peak, inactive) = match self.twin(Controller::Memory) {
+            Some(dir) => (dir, "memory.usage_in_bytes", "memory.max_usage_in_bytes", "total_inactive_file"),
+            None => (self.path.as_path(), "memory.current", "memory.peak", "inactive_file"),
         };
+        let memory_bytes = directory::number(dir, now)?;
+        let inactive = directory::keyed(dir, "memory.stat", inactive)?.unwrap_or(0);
         Ok(Usage {
             cpu_usec: directory::keyed(&self.path, "cpu.stat", "usage_usec")?.unwrap_or(0),
-            memory_bytes: directory::number(dir, now)?,
+            memory_bytes,
+            working_set_bytes: memory_bytes.map(|bytes| bytes.saturating_sub(inactive)),
             memory_peak_bytes: directory::number(dir, peak)?,
         })
     }

@@ -134,7 +134,9 @@ fn shares(milli: u64) -> u64 {
 pub fn qos_class(pod: &PodSpec) -> Qos {
     let whole = [&pod.resources];
     let each: Vec<_> = all(pod).map(|container| &container.resources).collect();
-    let judged = if pod.resources.is_some() { &whole[..] } else { &each[..] };
+    let divided = |list: &Option<BTreeMap<String, resource::Quantity>>| list.iter().flatten().any(|(name, _)| matches!(name.as_str(), "cpu" | "memory"));
+    let decides = pod.resources.as_ref().is_some_and(|resources| divided(&resources.requests) || divided(&resources.limits));
+    let judged = if decides { &whole[..] } else { &each[..] };
     let of = |resources: &Option<ResourceRequirements>| {
         [Resource::Cpu, Resource::Memory].map(|resource| (resource.request(resources).filter(|request| *request > 0), resource.limit(resources)))
     };
@@ -222,6 +224,8 @@ mod tests {
         let mut whole = apps(&[("cpu=1", "")]);
         whole.resources = serde_json::from_value(serde_json::json!({"limits": {"cpu": "2", "memory": "1Gi"}})).unwrap();
         assert_eq!(qos_class(&whole), Qos::Guaranteed, "resources of the pod decide alone");
+        whole.resources = Some(ResourceRequirements::default());
+        assert_eq!(qos_class(&whole), Qos::Burstable, "unless there are none");
     }
 
     #[test]

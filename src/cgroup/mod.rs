@@ -28,6 +28,6 @@ pub mod setting;
 
 pub use devices::{DeviceProgram, Devices};
 pub use group::{Cgroup, Usage};
-pub use hierarchy::Hierarchies;
+pub use hierarchy::{Controller, Hierarchies};
 pub use limits::{Limits, Qos};
-pub use pod::{PodCgroup, Unenforced, clear_pod, list_pods, remove_base};
+pub use pod::{PodCgroup, Unenforced, clear_pod, list_pods, remove_base, usage_of};

@@ -4,10 +4,10 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::directory;
-use super::group::Cgroup;
+use super::group::{Cgroup, Usage};
 use super::hierarchy::{Controller, Hierarchies, Home};
 use super::limits::Limits;
-use super::setting::{Version, Weight, Whose, settings};
+use super::setting::{Setting, Version, Weight, Whose, settings};
 use crate::error::{Error, Result};
 
 /// Something the manifest asks for that this machine's cgroups cannot do.
@@ -128,6 +128,40 @@ impl PodCgroup {
         Ok((Cgroup::open(path, twins)?, unenforced))
     }
 
+    /// Makes a controller work for containers that run already. v2 hands it down to them; into a v1 hierarchy they would have to move.
+    pub fn enable(&mut self, controller: Controller) -> Result<()> {
+        if self.controllers.iter().any(|(of, ..)| *of == controller) {
+            return Ok(());
+        }
+        match self.hierarchies.home(controller) {
+            Home::Unified => {
+                let dir = self.whole.path().to_owned();
+                hand_down(self.hierarchies.unified(), &dir, controller)?;
+                self.controllers.push((controller, Version::V2, dir));
+                Ok(())
+            }
+            Home::V1(mount) => Err(Error::said(format!(
+                "the pod was started without any {0} request or limit, so its processes are not in the v1 hierarchy {1}; start it with one to resize it later",
+                controller.name(),
+                mount.display()
+            ))),
+            Home::Nowhere => Err(nowhere(&self.hierarchies, controller)),
+        }
+    }
+
+    /// Changes the limits of the pod as a whole. Tells what could not be set, having gone on.
+    pub fn resize(&self, limits: &Limits) -> Vec<Error> {
+        let dirs = self.controllers.iter().map(|(controller, version, dir)| (*controller, *version, dir.clone()));
+        dirs.flat_map(|(controller, version, dir)| change(limits, controller, Whose::Pod, version, &dir)).collect()
+    }
+
+    /// The same for one of its containers, whose cgroup this is.
+    pub fn resize_container(&self, container: &Cgroup, limits: &Limits) -> Vec<Error> {
+        let Some(leaf) = container.path().file_name() else { return Vec::new() };
+        let dirs = self.controllers.iter().map(|(controller, version, above)| (*controller, *version, above.join(leaf)));
+        dirs.flat_map(|(controller, version, dir)| change(limits, controller, Whose::Container, version, &dir)).collect()
+    }
+
     /// The cgroup of the pause, in cgroup2 alone: it uses next to nothing, so it is not limited.
     pub fn pause(&self) -> Result<Cgroup> {
         let path = self.whole.path().join("pause");
@@ -139,6 +173,34 @@ impl PodCgroup {
     pub fn remove(self, within: Duration) -> Vec<Error> {
         clear(&self.hierarchies, &self.base, &self.uid, within)
     }
+}
+
+/// What one start of a container of a running pod uses; None if it is not there (any more). Where no memory controller counts, the working set
+/// is what its processes hold.
+pub fn usage_of(hierarchies: &Hierarchies, base: &str, uid: &str, name: &str, attempt: u32) -> Result<Option<Usage>> {
+    let leaf = format!("{name}-{attempt}");
+    is_name(&leaf)?;
+    let below = checked(base, uid)?.join(pod_dir(uid)).join(leaf);
+    let twin = match hierarchies.home(Controller::Memory) {
+        Home::V1(mount) => Some((Controller::Memory, mount.join(&below))).filter(|(_, dir)| dir.exists()),
+        _ => None,
+    };
+    let cgroup = match Cgroup::open(hierarchies.unified().join(&below), twin.into_iter().collect()) {
+        Err(error) if error.is(libc::ENOENT) => return Ok(None),
+        cgroup => cgroup?,
+    };
+    let mut usage = cgroup.usage()?;
+    if usage.working_set_bytes.is_none() {
+        usage.working_set_bytes = Some(cgroup.processes()?.into_iter().map(held_by).sum());
+    }
+    Ok(Some(usage))
+}
+
+/// The memory of a process in bytes, pages that it shares by its share of them; 0 if it has ended. Since 4.14.
+fn held_by(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let kib = text.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
 }
 
 /// The uids of all pods that have a cgroup below `base` in any hierarchy, running or left over.
@@ -240,6 +302,18 @@ fn apply(limits: &Limits, controller: Controller, whose: Whose, version: Version
             add(unenforced, controller, &[setting.weight], &error);
         }
     }
+}
+
+/// As [`apply`], for values that are set already. Of memory alone, and memory with swap, the larger must never be below the other: going up
+/// the one written last here has to be written first, and so is tried again.
+fn change(limits: &Limits, controller: Controller, whose: Whose, version: Version, dir: &Path) -> Vec<Error> {
+    let mut settings = settings(limits, controller, whose, version);
+    let write = |setting: &Setting| directory::write(dir, setting.file, &setting.value);
+    settings.retain(|setting| write(setting).is_err());
+    settings.reverse();
+    settings.retain(|setting| write(setting).is_err());
+    let matter = settings.iter().filter(|setting| setting.weight != Weight::Nicety);
+    matter.filter_map(|setting| write(setting).err()).collect()
 }
 
 /// Adds to the list what is not there yet.

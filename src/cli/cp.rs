@@ -225,7 +225,7 @@ impl Visit {
     /// Starts it with our ends of its streams. It says what went wrong when its work is done, in so few bytes that nobody need read meanwhile.
     fn start(means: &Means, stdin: Option<OwnedFd>, stdout: Option<OwnedFd>, work: impl FnOnce() -> Result<Notes, Error>) -> Result<Visit> {
         let process = means.spec.process().as_ref().ok_or_else(|| Error::said("the container's spec has no process"))?;
-        let plan = plan::compile_visit(process, !means.limits.is_empty());
+        let plan = plan::compile_visit(process, plan::host_root(&means.spec), !means.limits.is_empty());
         let (said, stderr) = process::pipe()?;
         let streams = [stdin.as_ref().map(AsFd::as_fd), stdout.as_ref().map(AsFd::as_fd), Some(stderr.as_fd())];
         let hands = Hands { holder: Some(means.main.as_fd()), streams, limits: &means.limits, ..Default::default() };

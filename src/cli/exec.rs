@@ -132,7 +132,7 @@ fn plan_of(means: &Means, args: &ExecArgs, terminal: bool) -> Result<Plan, Error
     process.set_env(Some(env)).set_args(Some(args.command.clone())).set_terminal(Some(terminal));
     let profile = means.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     let filter = profile.map(seccomp::compile).transpose()?;
-    plan::compile_exec(&process, filter.as_ref(), !means.limits.is_empty())
+    plan::compile_exec(&process, plan::host_root(&means.spec), filter.as_ref(), !means.limits.is_empty())
 }
 
 /// The command in the container, and the keeper that is its parent.

@@ -27,9 +27,11 @@ pub mod jsonpath;
 pub mod logs;
 mod pods;
 pub mod port_forward;
+pub mod resize;
 pub mod run;
 mod streams;
 pub mod table;
+pub mod top;
 pub mod validate;
 pub mod wait;
 pub mod why;
@@ -84,6 +86,8 @@ enum Verb {
     Debug(debug::DebugArgs),
     Cp(cp::CpArgs),
     PortForward(port_forward::PortForwardArgs),
+    Resize(resize::ResizeArgs),
+    Top(top::TopArgs),
     Wait(wait::WaitArgs),
     Delete(delete::DeleteArgs),
     Validate(validate::ValidateArgs),
@@ -115,6 +119,8 @@ pub fn main() -> u8 {
         Verb::Debug(args) => debug::debug(&args, &places),
         Verb::Cp(args) => cp::cp(&args, &places),
         Verb::PortForward(args) => port_forward::port_forward(&args, &places),
+        Verb::Resize(args) => resize::resize(&args, &places),
+        Verb::Top(args) => top::top(&args, &places),
         Verb::Wait(args) => wait::wait(&args, &places),
         Verb::Delete(args) => delete::delete(&args, &places),
         Verb::Validate(args) => validate::validate(&args),

@@ -103,7 +103,8 @@ fn kept<O: Kept>(places: &Places) -> Result<Vec<O>> {
     Ok(all)
 }
 
-fn pods(places: &Places) -> Result<Vec<Pod>> {
+/// Every pod as it is now, by namespace and name.
+pub fn pods(places: &Places) -> Result<Vec<Pod>> {
     Ok(all(places)?.into_iter().map(|(_, pod)| pod).collect())
 }
 

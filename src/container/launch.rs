@@ -124,6 +124,9 @@ fn told(plan: &Plan, message: Message) -> Error {
     let cause = match step {
         Step::Execute(program) => return execute_error(program, message.errno).reason(step.reason()),
         _ if message.errno == 0 => Error::said("what is there in the container is not what it should be"),
+        Step::Bind { source, mapped: true, .. } if call == "mount_setattr" && message.errno == libc::EINVAL => {
+            Error::said(format!("hostUsers: false needs id-mapped mounts, which the file system of {} (or one mounted beneath it) lacks", source.display()))
+        }
         _ => Error::call(call, "", message.errno),
     };
     cause.doing(step).reason(step.reason())

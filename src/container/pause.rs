@@ -35,29 +35,43 @@ pub fn namespaces(pod: &PodSpec) -> Namespaces {
     shared
 }
 
+/// Whether the pod has a user namespace.
+pub fn has_users(pod: &PodSpec) -> bool {
+    pod.host_users == Some(false)
+}
+
 /// The plan of the pause. `scratch` is a directory to put its empty root on, in its own mount namespace.
+///
+/// Where the pod has a user namespace, the shared ones are made by a process in it, and so belong to it. The root of that may not go where
+/// `scratch` is; but over /proc, which is no longer needed then, it may mount.
 pub fn plan(pod: &PodSpec, hostname: &str, scratch: &Path) -> Plan {
     let shared = namespaces(pod);
+    let users = has_users(pod);
+    let made = shared | Namespaces::MOUNT;
     let mut steps = vec![Step::Hide, Step::NewSession, Step::IgnoreChildren, Step::OomScore(-998)];
+    if users {
+        let root = Step::User { uid: 0, gid: 0, groups: Vec::new(), umask: 0o022 };
+        steps.extend([Step::JoinUsers, root, Step::Unshare(made - Namespaces::PID)]);
+    }
     if shared.contains(Namespaces::UTS) {
         steps.push(Step::HostName(hostname.to_owned()));
     }
     if shared.contains(Namespaces::NET) {
-        steps.push(Step::OpenNetwork);
+        steps.push(Step::OpenNetwork { ping: !users });
     }
     steps.extend(sysctls(pod).map(|(name, value)| Step::Sysctl { name, value }));
     steps.extend([
         Step::LeaveHostMounts,
-        Step::EmptyRoot { at: scratch.to_owned() },
+        Step::EmptyRoot { at: if users { "/proc".into() } else { scratch.to_owned() } },
         Step::SwitchRoot,
-        Step::CloseDescriptors { first: 0 },
+        Step::CloseDescriptors { first: 0, but_users: false },
         Step::BoundCapabilities(Vec::new()),
         Step::Capabilities(Vec::new()),
         Step::NoNewPrivileges,
         Step::DieWithSupervisor,
         Step::ExecutePause,
     ]);
-    Plan { namespaces: shared | Namespaces::MOUNT, born_in: Namespaces::empty(), steps }
+    Plan { namespaces: if users { made & Namespaces::PID } else { made }, born_in: Namespaces::empty(), steps }
 }
 
 /// The pod's kernel settings, by their normalized names.

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, SecurityContext};
 use oci_spec::runtime::{
-    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxDevice, LinuxNamespaceBuilder, LinuxNamespaceType, Mount as OciMount, MountBuilder,
-    ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxDevice, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespaceBuilder, LinuxNamespaceType,
+    Mount as OciMount, MountBuilder, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
 use super::seccomp::Profile;
@@ -35,6 +35,8 @@ pub struct Mount {
     /// What is mounted beneath the source is read-only as well.
     pub recursive_read_only: bool,
     pub propagation: Propagation,
+    /// Its files are shown with the ids of the pod's user namespace: what belongs to 0 on disk, to its root.
+    pub mapped: bool,
 }
 
 /// What a container's spec depends on beside the pod's words.
@@ -53,6 +55,8 @@ pub struct Surroundings<'a> {
     pub pause: Option<u32>,
     /// The main process of another container, if its PID namespace is to be joined.
     pub target: Option<u32>,
+    /// The first of the machine's ids that are the pod's, if it has a user namespace.
+    pub users: Option<u32>,
     /// The cgroup below the cgroup2 root.
     pub cgroup: PathBuf,
     pub oom_score_adj: Option<i32>,
@@ -65,6 +69,9 @@ pub struct Surroundings<'a> {
     /// Nodes beside the usual ones: for a privileged container, all of the machine.
     pub devices: Vec<LinuxDevice>,
 }
+
+/// How many ids a user namespace has, from 0 on: the kubelet's number.
+pub const USERS: u32 = 65536;
 
 /// containerd's default capabilities, which Kubernetes' documentation assumes (14).
 pub const DEFAULT_CAPABILITIES: [&str; 14] = [
@@ -110,6 +117,8 @@ pub fn compile(pod: &Pod, container: &Container, around: &Surroundings<'_>) -> R
     let args = command(container, around)?;
     let security = container.security_context.clone().unwrap_or_default();
     let privileged = is_privileged(container);
+    // procMount Unmasked: /proc as it is, which a user namespace makes harmless.
+    let open = privileged || security.proc_mount.as_deref() == Some("Unmasked");
     let bounding = bounding_set(&security, &around.capabilities);
     let process = ProcessBuilder::default()
         .terminal(container.tty.unwrap_or(false))
@@ -134,10 +143,14 @@ pub fn compile(pod: &Pod, container: &Container, around: &Surroundings<'_>) -> R
     let linux = LinuxBuilder::default()
         .namespaces(namespaces(pod_spec, privileged, around.pause, around.target)?)
         .cgroups_path(around.cgroup.clone())
-        .masked_paths(unless(privileged, &MASKED))
-        .readonly_paths(unless(privileged, &READ_ONLY))
+        .masked_paths(unless(open, &MASKED))
+        .readonly_paths(unless(open, &READ_ONLY))
         .devices(around.devices.clone())
         .rootfs_propagation("private");
+    let linux = match around.users {
+        Some(first) => linux.uid_mappings(mappings(first)?).gid_mappings(mappings(first)?),
+        None => linux,
+    };
     let linux = match around.seccomp {
         Some(profile) => linux.seccomp(profile.resolve(&bounding, around.kernel).map_err(|e| e.reason("CreateContainerError"))?),
         None => linux,
@@ -158,8 +171,12 @@ pub fn is_privileged(container: &Container) -> bool {
     container.security_context.as_ref().is_some_and(|context| context.privileged == Some(true))
 }
 
-fn unless(privileged: bool, paths: &[&str]) -> Vec<String> {
-    if privileged { Vec::new() } else { paths.iter().map(|path| (*path).to_owned()).collect() }
+fn mappings(first: u32) -> Result<Vec<LinuxIdMapping>> {
+    Ok(vec![LinuxIdMappingBuilder::default().container_id(0u32).host_id(first).size(USERS).build().map_err(broken)?])
+}
+
+fn unless(open: bool, paths: &[&str]) -> Vec<String> {
+    if open { Vec::new() } else { paths.iter().map(|path| (*path).to_owned()).collect() }
 }
 
 /// The builders fail only when a required part is missing, which the code above shows not to happen.
@@ -252,6 +269,9 @@ fn namespaces(pod: &PodSpec, privileged: bool, pause: Option<u32>, target: Optio
     let of_pause = |typ: LinuxNamespaceType, file: &str| LinuxNamespaceBuilder::default().typ(typ).path(format!("/proc/{pause}/ns/{file}")).build();
     let own = |typ: LinuxNamespaceType| LinuxNamespaceBuilder::default().typ(typ).build();
     let mut list = vec![own(LinuxNamespaceType::Mount)];
+    if pod.host_users == Some(false) {
+        list.push(of_pause(LinuxNamespaceType::User, "user"));
+    }
     if !privileged {
         list.push(own(LinuxNamespaceType::Cgroup));
     }
@@ -311,6 +331,7 @@ fn mounts(given: &[Mount], privileged: bool) -> Result<Vec<OciMount>> {
             (true, true) => "rro",
         };
         let mut options = vec!["rbind".to_owned(), access.to_owned(), mount.propagation.to_string()];
+        options.extend(mount.mapped.then(|| "ridmap".to_owned()));
         options.extend(mount.sub_path.iter().map(|sub| format!("{SUB_DIRECTORY}{sub}")));
         list.push(MountBuilder::default().destination(&mount.destination).typ("bind").source(&mount.source).options(options).build().map_err(broken)?);
     }

@@ -4,8 +4,8 @@
 //! call's number in [`CALLS`], and the errno; the parent holds the same plan and tells the rest in words.
 
 mod root;
+mod words;
 
-use std::ffi::CString;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -56,6 +56,7 @@ pub const CALLS: &[&str] = &[
     "setgroups",
     "setresgid",
     "setresuid",
+    "setfsuid",
     "dup2",
     "fcntl",
     "ioctl",
@@ -83,6 +84,15 @@ pub enum Step {
     IgnoreChildren,
     /// The namespaces that the pause (or, for exec, the container) holds.
     Join(Namespaces),
+    /// The pod's user namespace (user_namespaces(7)): all capabilities within it, none outside.
+    JoinUsers,
+    /// Namespaces of its own, which the user namespace that it is in owns.
+    Unshare(Namespaces),
+    /// What it makes from here on belongs to this user and group, though it keeps the rights of the machine's root.
+    CreateAs {
+        uid: u32,
+        gid: u32,
+    },
     /// Into the v1 cgroups that hold its limits, where cgroup2 has no controllers; then all paths of cgroups are cut off there, if it has
     /// a view of its own.
     EnterLimits {
@@ -91,8 +101,11 @@ pub enum Step {
     OomScore(i32),
     /// The name that the pod's UTS namespace shows (pause).
     HostName(String),
-    /// What containerd gives each new network namespace: ports below 1024 and ping for everybody in it (pause).
-    OpenNetwork,
+    /// What containerd gives each new network namespace: ports below 1024 and ping for everybody in it (pause). In a user namespace ping
+    /// is left out, as there: its groups do not have all numbers.
+    OpenNetwork {
+        ping: bool,
+    },
     /// A kernel setting of the pod's network or IPC namespace (pause).
     Sysctl {
         name: String,
@@ -132,6 +145,8 @@ pub enum Step {
         at: PathBuf,
         access: Access,
         propagation: Propagation,
+        /// The ids of its files are those of the pod's user namespace.
+        mapped: bool,
     },
     /// A path of /proc or /sys that tells of the machine is covered.
     Mask(PathBuf),
@@ -165,6 +180,8 @@ pub enum Step {
     /// From here on no path, of /proc or otherwise, leads to a file of ours. Before anything that the container controls is resolved.
     CloseDescriptors {
         first: u32,
+        /// But the way into the user namespace, which leads to no file.
+        but_users: bool,
     },
     /// The streams are the user's, so that he can open /dev/stdout anew.
     OwnStreams {
@@ -201,6 +218,8 @@ pub struct Hands<'a> {
     pub holder: Option<BorrowedFd<'a>>,
     /// The process into whose PID namespace the child is born instead, and into nothing else of it.
     pub pid_holder: Option<BorrowedFd<'a>>,
+    /// The pod's user namespace; without it, that of the holder is joined.
+    pub users: Option<BorrowedFd<'a>>,
     /// stdin, stdout, stderr; none is /dev/null, the container's own: the host's could be chmod'ed through its descriptor.
     pub streams: [Option<BorrowedFd<'a>>; 3],
     /// Where the parent waits for the terminal's end.
@@ -245,10 +264,16 @@ impl Step {
             Step::NewSession => process::new_session(),
             Step::IgnoreChildren => process::ignore_children(),
             Step::Join(namespaces) => process::join_namespaces(Walk::hand(walk.hands.holder, "namespaces")?, *namespaces),
+            Step::JoinUsers => match walk.hands.users {
+                Some(users) => process::join_namespace_fd(users),
+                None => process::join_namespaces(Walk::hand(walk.hands.holder, "namespaces")?, Namespaces::USER),
+            },
+            Step::Unshare(namespaces) => process::unshare(*namespaces),
+            Step::CreateAs { uid, gid } => user::create_as(*uid, *gid),
             Step::EnterLimits { own_view } => enter_limits(walk.hands.limits, *own_view),
             Step::OomScore(score) => set_oom_score(*score),
             Step::HostName(name) => user::set_host_name(name),
-            Step::OpenNetwork => open_network(),
+            Step::OpenNetwork { ping } => open_network(*ping),
             Step::Sysctl { name, value } => write_sysctl(name, value),
             Step::Share { source, sub_path } => {
                 walk.shared.push_back(mount::copy_tree(root::open_source(source, sub_path.as_deref())?, true)?);
@@ -260,11 +285,14 @@ impl Step {
             Step::Mount { kind, options, limits, at } => root::mount_filesystem(walk.root()?, kind, options, *limits, at),
             Step::Devices => root::make_devices(walk.root()?),
             Step::HostDevices(devices) => root::make_host_devices(walk.root()?, devices),
-            Step::Bind { source, sub_path, at, access, propagation } => {
+            Step::Bind { source, sub_path, at, access, propagation, mapped } => {
                 let tree = match propagation {
                     Propagation::Shared => walk.shared.pop_front().ok_or_else(|| Error::said("the volume was not shared before"))?,
                     _ => mount::copy_tree(root::open_source(source, sub_path.as_deref())?, true)?,
                 };
+                if *mapped {
+                    mount::map_ids(&tree, Walk::hand(walk.hands.users, "user namespace")?)?;
+                }
                 root::bind(walk.root()?, tree, at, *access, *propagation)
             }
             Step::Mask(path) => root::mask(walk.root()?, path),
@@ -284,8 +312,9 @@ impl Step {
             Step::NoNewPrivileges => user::no_new_privileges(),
             Step::Filter(filter) => seccomp::install(&filter.instructions, filter.flags),
             Step::DieWithSupervisor => process::die_with_parent(),
-            Step::CloseDescriptors { first } => {
-                let keep: Vec<_> = walk.hands.program.into_iter().chain([walk.report]).collect();
+            Step::CloseDescriptors { first, but_users } => {
+                let users = walk.hands.users.or(walk.hands.holder).filter(|_| *but_users);
+                let keep: Vec<_> = walk.hands.program.into_iter().chain(users).chain([walk.report]).collect();
                 process::close_others(*first, &keep);
                 Ok(())
             }
@@ -303,113 +332,6 @@ impl Step {
             _ => "RunContainerError",
         }
     }
-
-    /// The system calls of the step, as man pages are named: what `explain` teaches.
-    pub fn calls(&self) -> &'static str {
-        match self {
-            Step::NewSession => "setsid",
-            Step::IgnoreChildren => "sigaction",
-            Step::Join(_) => "setns",
-            Step::EnterLimits { own_view: true } => "write, unshare",
-            Step::EnterLimits { own_view: false } | Step::OomScore(_) | Step::OpenNetwork | Step::Sysctl { .. } => "write",
-            Step::Share { .. } => "openat2, open_tree",
-            Step::HostDevices(_) => "mknodat, fchownat, fchmodat",
-            Step::Filter(_) => "seccomp",
-            Step::HostName(_) => "sethostname",
-            Step::LeaveHostMounts | Step::Root { .. } => "mount",
-            Step::EmptyRoot { .. } | Step::Mount { .. } => "fsopen, fsmount, move_mount",
-            Step::Devices => "mknodat, symlinkat",
-            Step::Bind { .. } => "openat2, open_tree, mount_setattr, move_mount",
-            Step::Mask(_) => "open_tree, move_mount",
-            Step::ReadOnly(_) => "open_tree, mount_setattr, move_mount",
-            Step::MakeDirectory(_) => "openat2, mkdirat",
-            Step::ReadOnlyRoot => "mount_setattr",
-            Step::SwitchRoot => "pivot_root, umount2",
-            Step::Streams => "dup2",
-            Step::Terminal { .. } => "openat2, ioctl, sendmsg, dup2",
-            Step::WorkingDirectory(_) => "chdir",
-            Step::Hide | Step::BoundCapabilities(_) | Step::NoNewPrivileges | Step::DieWithSupervisor => "prctl",
-            Step::User { .. } => "setgroups, setresgid, setresuid",
-            Step::Capabilities(_) => "capset",
-            Step::CloseDescriptors { .. } => "close_range",
-            Step::OwnStreams { .. } => "fchown",
-            Step::Execute(_) => "execve",
-            Step::ExecutePause => "execveat",
-        }
-    }
-}
-
-impl fmt::Display for Step {
-    /// What the step does, for `explain` and for errors ("mounting ...").
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Step::Hide => f.write_str("hiding from the container's processes"),
-            Step::NewSession => f.write_str("starting a session of its own"),
-            Step::IgnoreChildren => f.write_str("leaving its orphans to the kernel"),
-            Step::Join(namespaces) => write!(f, "joining the namespaces {namespaces}"),
-            Step::EnterLimits { .. } => f.write_str("entering the v1 cgroups of its limits"),
-            Step::OomScore(score) => write!(f, "setting oom_score_adj to {score}"),
-            Step::HostName(name) => write!(f, "setting the host name {name}"),
-            Step::OpenNetwork => f.write_str("letting every user bind low ports and ping"),
-            Step::Sysctl { name, value } => write!(f, "setting {name} to {value}"),
-            Step::Share { source, sub_path } => {
-                write!(f, "sharing the mounts beneath {}", source.display())?;
-                sub_path.iter().try_for_each(|path| write!(f, " (only {path} in it)"))
-            }
-            Step::LeaveHostMounts => f.write_str("leaving the host's mount propagation"),
-            Step::Root { layers, at } => write!(f, "stacking {} layers as root at {}", layers.names.len(), at.display()),
-            Step::EmptyRoot { at } => write!(f, "making an empty root at {}", at.display()),
-            Step::Mount { kind, limits, at, options } => {
-                write!(f, "mounting {kind} at {} ({limits}", at.display())?;
-                options.iter().try_for_each(|(key, value)| write!(f, ",{key}={value}"))?;
-                f.write_str(")")
-            }
-            Step::Devices => f.write_str("making the device nodes of /dev"),
-            Step::HostDevices(devices) => write!(f, "making the machine's {} device nodes", devices.len()),
-            Step::Bind { source, sub_path, at, access, propagation } => {
-                write!(f, "mounting {}", source.display())?;
-                if let Some(path) = sub_path {
-                    write!(f, " (only {path} in it)")?;
-                }
-                write!(f, " at {} ({access}", at.display())?;
-                if *propagation != Propagation::Private {
-                    write!(f, ",{propagation}")?;
-                }
-                f.write_str(")")
-            }
-            Step::Mask(path) => write!(f, "hiding {}", path.display()),
-            Step::ReadOnly(path) => write!(f, "making {} read-only", path.display()),
-            Step::MakeDirectory(path) => write!(f, "making the directory {} if it is missing", path.display()),
-            Step::ReadOnlyRoot => f.write_str("making the root file system read-only"),
-            Step::SwitchRoot => f.write_str("switching to the new root"),
-            Step::Streams => f.write_str("taking stdin, stdout and stderr"),
-            Step::Terminal { .. } => f.write_str("opening a terminal"),
-            Step::WorkingDirectory(path) => write!(f, "entering the working directory {}", path.display()),
-            Step::BoundCapabilities(keep) => write!(f, "bounding the capabilities to {}", capability_words(keep)),
-            Step::User { uid, gid, groups, .. } => write!(f, "becoming user {uid}, group {gid}, groups {groups:?}"),
-            Step::Capabilities(held) => write!(f, "holding the capabilities {}", capability_words(held)),
-            Step::NoNewPrivileges => f.write_str("giving up new privileges"),
-            Step::Filter(filter) => write!(f, "filtering system calls (seccomp, {} instructions)", filter.instructions.len()),
-            Step::DieWithSupervisor => f.write_str("tying its life to the supervisor"),
-            Step::CloseDescriptors { first } => write!(f, "closing all descriptors from {first} on"),
-            Step::OwnStreams { uid } => write!(f, "giving the streams to user {uid}"),
-            Step::Execute(program) => write!(f, "executing {}", words(&program.args)),
-            Step::ExecutePause => f.write_str("executing the pause program"),
-        }
-    }
-}
-
-fn capability_words(names: &[String]) -> String {
-    match names {
-        [] => "none".into(),
-        names => names.iter().map(|name| name.trim_start_matches("CAP_").to_ascii_lowercase()).collect::<Vec<_>>().join(","),
-    }
-}
-
-/// A command on one line: long or multi-line words are cut.
-fn words(args: &[CString]) -> String {
-    let text = args.iter().map(|arg| arg.to_string_lossy().escape_debug().to_string()).collect::<Vec<_>>().join(" ");
-    if text.chars().count() > 80 { format!("{}…", text.chars().take(80).collect::<String>()) } else { text }
 }
 
 impl Walk<'_> {
@@ -437,8 +359,9 @@ fn set_oom_score(score: i32) -> Result<()> {
 }
 
 /// §19: sysctls of the network namespace that we are in. One that this kernel lacks is not missed.
-fn open_network() -> Result<()> {
-    for (name, value) in [("ip_unprivileged_port_start", "0"), ("ping_group_range", "0 2147483647")] {
+fn open_network(ping: bool) -> Result<()> {
+    let ping = ping.then_some(("ping_group_range", "0 2147483647"));
+    for (name, value) in [("ip_unprivileged_port_start", "0")].into_iter().chain(ping) {
         let path = Path::new("/proc/sys/net/ipv4").join(name);
         match std::fs::write(&path, value) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("write", path.display(), &error)),

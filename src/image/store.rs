@@ -105,6 +105,11 @@ impl Store {
         }
     }
 
+    /// Where the layers of all images are.
+    pub fn layers_dir(&self) -> PathBuf {
+        layers_dir(&self.dir)
+    }
+
     /// All images, once per name, sorted by name.
     pub fn list(&self) -> Result<Vec<Image>> {
         let mut images = Vec::new();

@@ -8,7 +8,7 @@
 //! minutes begins a new series. It applies to every end, good or bad, of every role (`doBackOff` in `kuberuntime_manager.go`,
 //! client-go's `flowcontrol.Backoff`).
 //!
-//! A kill by a probe is different: the kubelet kills and restarts in one go, so its back-off looks at the end *before* the one it
+//! A kill by a probe or for a resize is different: the kubelet kills and restarts in one go, so its back-off looks at the end *before* the one it
 //! just caused. That is why the first two restarts after probe kills are immediate, and only the third waits.
 
 use super::facts::Exit;
@@ -37,7 +37,7 @@ impl Backoff {
     /// The earliest moment for a restart after `exit`, the end before which was `last`.
     pub fn due(self, exit: &Exit, last: Option<&Exit>) -> u64 {
         let end = exit.finished.mono;
-        let seen = match (exit.by_probe, last) {
+        let seen = match (exit.sentenced, last) {
             (false, _) => end,
             (true, Some(before)) => before.finished.mono,
             (true, None) => return end,
@@ -49,7 +49,7 @@ impl Backoff {
     /// The series after a restart at `now` that followed `exit`.
     pub fn next(self, exit: &Exit, last: Option<&Exit>, max: u64, now: u64) -> Backoff {
         let end = exit.finished.mono;
-        let seen = match (exit.by_probe, last) {
+        let seen = match (exit.sentenced, last) {
             (true, None) => return self,
             // It waited, so the kubelet's next look saw the end itself.
             (true, Some(before)) if self.due(exit, last) == end => before.finished.mono,

@@ -275,6 +275,7 @@ fn sentence(spec: &Spec, c: C, doom: &Doom) -> String {
     let asked = spec.container(c);
     let probe = match doom.why {
         Cause::PostStart(_) => return "FailedPostStartHook".into(),
+        Cause::Resize => return format!("Container {} resize requires restart", asked.name),
         Cause::Liveness => "liveness",
         Cause::Startup => "startup",
     };

@@ -224,6 +224,8 @@ pub enum Cause {
     Startup,
     /// postStart failed, with this message.
     PostStart(String),
+    /// Its resources changed, and its resizePolicy says RestartContainer.
+    Resize,
 }
 
 /// An instance's end.
@@ -238,8 +240,8 @@ pub struct Exit {
     pub finished: At,
     pub round: u32,
     pub container_id: String,
-    /// A probe had sentenced it: its policy alone decides, and the delay looks further back.
-    pub by_probe: bool,
+    /// A probe or a resize had sentenced it: its policy alone decides, and the delay looks further back.
+    pub sentenced: bool,
     /// It was being stopped together with its pod.
     pub stopped: bool,
     /// What a container that will be started again shows instead of this end: RunContainerError, PostStartHookError.
@@ -334,6 +336,8 @@ pub enum Event {
     /// The startup probe has passed. Not sent for a container without one.
     Started(C),
     ReadyChanged(C, bool),
+    /// The running instance must give way to one with other resources.
+    Resized(C),
     /// A probe of the running instance has failed often enough.
     ProbeFailed(C, Probe),
     /// A hook has answered, or could not be run. Not to be sent for a hook of an older instance.

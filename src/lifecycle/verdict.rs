@@ -21,7 +21,7 @@ pub fn verdict(spec: &Spec, c: C, exit: &Exit) -> Verdict {
     }
     let policy = asked.restart_policy.unwrap_or(spec.restart_policy);
     let restart = |yes| if yes { Verdict::Restart } else { Verdict::Done };
-    if exit.by_probe {
+    if exit.sentenced {
         // A probe's sentence is no exit that rules or OnFailure could judge: a clean end on SIGTERM comes back too.
         return restart(policy != Policy::Never);
     }

@@ -152,8 +152,13 @@ fn requests(resources: &mut ResourceRequirements) {
     }
 }
 
-/// The pod as a whole requests what its containers do together, or else its limit (KEP-2837); only of what it shares out.
+/// A pod as a whole that has limits requests what its containers do together, or else its limit (KEP-2837, `defaultPodRequests`); only of
+/// what it shares out.
 fn pod_requirements(resources: &mut ResourceRequirements, spec: &PodSpec) {
+    resources.limits.iter_mut().chain(&mut resources.requests).for_each(canonical);
+    if resources.limits.as_ref().is_none_or(BTreeMap::is_empty) {
+        return;
+    }
     for name in ["cpu", "memory"] {
         let sum = together(spec, name);
         let limit = resources.limits.as_ref().and_then(|limits| limits.get(name)).cloned();
@@ -165,7 +170,7 @@ fn pod_requirements(resources: &mut ResourceRequirements, spec: &PodSpec) {
 
 /// What the containers request at most at one moment: all apps and sidecars, or an init container with the sidecars that
 /// were started before it. None if no container says anything.
-fn together(spec: &PodSpec, name: &str) -> Option<Quantity> {
+pub(super) fn together(spec: &PodSpec, name: &str) -> Option<Quantity> {
     let request = |container: &Container| {
         let text = container.resources.as_ref()?.requests.as_ref()?.get(name)?;
         Quantity::parse(&text.0).ok()

@@ -48,8 +48,6 @@ pub enum Fine {
     Never,
     /// These values (as JSON) change nothing.
     Values(&'static [&'static str]),
-    /// With `hostNetwork: true` it holds by itself.
-    HostNetwork,
 }
 
 const fn done(under: &'static str, fields: &'static str) -> Row {
@@ -67,11 +65,6 @@ const fn refused(under: &'static str, fields: &'static str, why: &'static str) -
 impl Row {
     const fn but(mut self, values: &'static [&'static str]) -> Row {
         self.fine = Fine::Values(values);
-        self
-    }
-
-    const fn but_on_host_network(mut self) -> Row {
-        self.fine = Fine::HostNetwork;
         self
     }
 }
@@ -126,17 +119,16 @@ pub const TABLE: &[Row] = &[
     done("metadata.labels", "*"),
     done("metadata.annotations", "*"),
 
-    done("spec", "containers initContainers volumes restartPolicy terminationGracePeriodSeconds activeDeadlineSeconds hostNetwork \
-                  hostPID hostIPC shareProcessNamespace hostname subdomain setHostnameAsFQDN hostAliases dnsPolicy dnsConfig securityContext os"),
+    done("spec", "containers initContainers volumes restartPolicy terminationGracePeriodSeconds activeDeadlineSeconds hostNetwork resources \
+                  hostPID hostIPC hostUsers shareProcessNamespace hostname hostnameOverride subdomain setHostnameAsFQDN hostAliases dnsPolicy dnsConfig \
+                  securityContext os"),
     no_effect("spec", "affinity nodeSelector nodeName tolerations topologySpreadConstraints overhead", ONE_NODE),
     no_effect("spec", "schedulerName priority priorityClassName preemptionPolicy", NO_SCHEDULER).but(&["\"default-scheduler\"", "0"]),
     no_effect("spec", "serviceAccount serviceAccountName automountServiceAccountToken", NO_API).but(&["\"default\"", "false"]),
     no_effect("spec", "enableServiceLinks", "there are no services").but(&["true", "false"]),
     no_effect("spec", "imagePullSecrets", "images are local, or pulled with the credentials of this machine"),
     no_effect("spec", "runtimeClassName", "minipod is the only runtime"),
-    refused("spec", "hostUsers", "a user namespace is not supported yet").but(&["true"]),
     refused("spec", "ephemeralContainers", "cannot be set on create"),
-    refused("spec", "hostnameOverride resources", YET),
     refused("spec", "readinessGates", "nothing here would ever set such a condition"),
     refused("spec", "schedulingGates schedulingGroup", "nothing here would ever open it: the pod would not start"),
     refused("spec", "resourceClaims", "there is no driver for it"),
@@ -145,6 +137,13 @@ pub const TABLE: &[Row] = &[
     done("spec.hostAliases[]", "ip hostnames"),
     done("spec.dnsConfig", "nameservers searches options"),
     done("spec.dnsConfig.options[]", "name value"),
+
+    done("spec.resources", "limits requests"),
+    refused("spec.resources", "claims", "there is no driver for it"),
+    done("spec.resources.limits", "cpu memory"),
+    refused("spec.resources.limits", "*", "only cpu and memory are supported yet"),
+    done("spec.resources.requests", "cpu memory"),
+    refused("spec.resources.requests", "*", "only cpu and memory are supported yet"),
 
     done(POD_SECURITY, "runAsUser runAsGroup supplementalGroups seccompProfile appArmorProfile"),
     done(POD_SECURITY, "runAsNonRoot supplementalGroupsPolicy fsGroup fsGroupChangePolicy sysctls"),
@@ -157,8 +156,8 @@ pub const TABLE: &[Row] = &[
 
     done(CONTAINER, "name image imagePullPolicy command args workingDir ports env envFrom volumeMounts resources restartPolicy restartPolicyRules \
                      terminationMessagePath terminationMessagePolicy stdin stdinOnce tty securityContext lifecycle livenessProbe readinessProbe \
-                     startupProbe"),
-    no_effect(CONTAINER, "resizePolicy", "a running container is not resized"),
+                     startupProbe resizePolicy"),
+    done("spec.containers[].resizePolicy[]", "resourceName restartPolicy"),
     refused(CONTAINER, "volumeDevices", "raw block volumes are not supported"),
     done("spec.containers[].livenessProbe", PROBE),
     done("spec.containers[].livenessProbe.exec", "command"),
@@ -192,9 +191,7 @@ pub const TABLE: &[Row] = &[
     done("spec.containers[].lifecycle.preStop.httpGet", HTTP_GET),
     done("spec.containers[].lifecycle.preStop.httpGet.httpHeaders[]", "name value"),
     done("spec.containers[].lifecycle.preStop.sleep", "seconds"),
-    done("spec.containers[].ports[]", "name containerPort protocol"),
-    refused("spec.containers[].ports[]", "hostPort", "not supported yet without hostNetwork").but_on_host_network(),
-    refused("spec.containers[].ports[]", "hostIP", "not supported yet without hostNetwork").but_on_host_network(),
+    done("spec.containers[].ports[]", "name containerPort protocol hostPort hostIP"),
     done("spec.containers[].env[]", "name value valueFrom"),
     done("spec.containers[].env[].valueFrom", "fieldRef resourceFieldRef configMapKeyRef secretKeyRef fileKeyRef"),
     done("spec.containers[].env[].valueFrom.fieldRef", FIELD_REF),
@@ -210,21 +207,23 @@ pub const TABLE: &[Row] = &[
     done("spec.containers[].resources", "limits requests"),
     refused("spec.containers[].resources", "claims", "there is no driver for it"),
     done("spec.containers[].resources.limits", "cpu memory"),
+    no_effect("spec.containers[].resources.limits", "ephemeral-storage", "what a container writes to its disk is not limited"),
     refused("spec.containers[].resources.limits", "*", "only cpu and memory are supported yet"),
     done("spec.containers[].resources.requests", "cpu memory"),
+    no_effect("spec.containers[].resources.requests", "ephemeral-storage", ONE_NODE),
     refused("spec.containers[].resources.requests", "*", "only cpu and memory are supported yet"),
     done("spec.containers[].restartPolicyRules[]", "action exitCodes"),
     done("spec.containers[].restartPolicyRules[].exitCodes", "operator values"),
     done(SECURITY, "runAsUser runAsGroup capabilities readOnlyRootFilesystem allowPrivilegeEscalation seccompProfile appArmorProfile \
-                     privileged runAsNonRoot"),
-    refused(SECURITY, "procMount", YET).but(&["\"Default\""]),
+                     privileged runAsNonRoot procMount"),
     refused(SECURITY, "seLinuxOptions", NO_SELINUX),
     refused(SECURITY, "windowsOptions", "only linux runs here"),
     done("spec.containers[].securityContext.capabilities", "add drop"),
     done("spec.containers[].securityContext.seccompProfile", "type localhostProfile"),
     done("spec.containers[].securityContext.appArmorProfile", "type localhostProfile"),
 
-    done("spec.volumes[]", "name emptyDir hostPath configMap secret downwardAPI projected"),
+    done("spec.volumes[]", "name emptyDir hostPath configMap secret downwardAPI projected image"),
+    done("spec.volumes[].image", "reference pullPolicy"),
     done("spec.volumes[].emptyDir", "sizeLimit"),
     refused("spec.volumes[].emptyDir", "medium", "huge pages are not supported yet").but(&["\"Memory\""]),
     done("spec.volumes[].hostPath", "path type"),
@@ -248,7 +247,7 @@ pub const TABLE: &[Row] = &[
     done("spec.volumes[].projected.sources[].downwardAPI.items[].resourceFieldRef", RESOURCE_FIELD_REF),
     refused("spec.volumes[].projected.sources[]", "serviceAccountToken", "there is no API server that would know the token"),
     refused("spec.volumes[].projected.sources[]", "clusterTrustBundle podCertificate", "there is no cluster that would issue it"),
-    refused("spec.volumes[]", "image persistentVolumeClaim ephemeral", OTHER_VOLUME),
+    refused("spec.volumes[]", "persistentVolumeClaim ephemeral", OTHER_VOLUME),
     refused("spec.volumes[]", "awsElasticBlockStore azureDisk azureFile cephfs cinder csi fc flexVolume flocker gcePersistentDisk gitRepo glusterfs \
                                iscsi nfs photonPersistentDisk portworxVolume quobyte rbd scaleIO storageos vsphereVolume",
             "network and cloud volumes are not supported"),
@@ -332,15 +331,11 @@ fn push_field(text: &mut String, name: &str) {
 
 /// Judges every field that a manifest sets: what is refused becomes a fault, what has no effect a warning.
 pub fn judge(tree: &Place, table: &Table, findings: &mut Findings) {
-    // The pod's spec is the object's own, or that of its template.
-    let mut steps = table.template.unwrap_or_default().split_terminator('.').chain(["spec", "hostNetwork"]);
-    let host_network = steps.try_fold(tree, |place, field| place.get(field)).is_some_and(|place| place.node == Node::Scalar(Value::Bool(true)));
-    Judge { table, host_network, findings }.walk(tree, &mut Vec::new(), &mut String::new());
+    Judge { table, findings }.walk(tree, &mut Vec::new(), &mut String::new());
 }
 
 struct Judge<'a, 't> {
     table: &'a Table,
-    host_network: bool,
     findings: &'a mut Findings<'t>,
 }
 
@@ -365,7 +360,7 @@ impl Judge<'_, '_> {
                         push_field(under, &entry.key);
                         self.walk(&entry.value, steps, under);
                     } else if let Some(row) = row
-                        && !row.allows(&entry.value, self.host_network)
+                        && !row.allows(&entry.value)
                     {
                         tell(row, steps, self.findings);
                     }
@@ -389,10 +384,9 @@ fn is_set(place: &Place) -> bool {
 }
 
 impl Row {
-    fn allows(&self, place: &Place, host_network: bool) -> bool {
+    fn allows(&self, place: &Place) -> bool {
         match self.fine {
             Fine::Never => false,
-            Fine::HostNetwork => host_network || place.node == Node::Scalar(Value::from(0)),
             Fine::Values(values) => match &place.node {
                 Node::Scalar(value) => values.contains(&value.to_string().as_str()),
                 Node::List(_) | Node::Map(_) => false,

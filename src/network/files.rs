@@ -25,12 +25,14 @@ const DOMAIN_MAX: usize = 253;
 /// What a pod with a network of its own is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hostname {
-    /// The name without a domain: in /etc/hosts, and in DNS.
+    /// The name without a domain, in /etc/hosts.
     pub short: String,
     /// `SHORT.SUBDOMAIN.NAMESPACE.svc.cluster.local`, for a pod with a subdomain.
     pub fqdn: Option<String>,
     /// What the kernel is told (sethostname), and what /etc/hostname and `$HOSTNAME` hold.
     pub kernel: String,
+    /// The name that other pods ask for: `hostnameOverride` does not change it (KEP-4762).
+    pub in_dns: String,
 }
 
 /// The names of a pod: `hostnameOverride`, `hostname` or its name, cut to a label; with a domain if it has a `subdomain`.
@@ -40,8 +42,10 @@ pub fn hostname_of(pod: &Pod) -> Result<Hostname> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
     let given = |field: Option<&String>| field.filter(|text| !text.is_empty()).cloned();
     let replaced = given(spec.and_then(|s| s.hostname_override.as_ref()));
-    let wanted = replaced.clone().or_else(|| given(spec.and_then(|s| s.hostname.as_ref()))).unwrap_or_else(|| name.to_owned());
-    let short = wanted.chars().take(LABEL_MAX).collect::<String>().trim_end_matches(['-', '.']).to_owned();
+    let in_dns = given(spec.and_then(|s| s.hostname.as_ref())).unwrap_or_else(|| name.to_owned());
+    let wanted = replaced.clone().unwrap_or_else(|| in_dns.clone());
+    let cut = |name: &str| name.chars().take(LABEL_MAX).collect::<String>().trim_end_matches(['-', '.']).to_owned();
+    let (short, in_dns) = (cut(&wanted), cut(&in_dns));
     if short.is_empty() {
         return Err(Error::said(format!("the pod's hostname {wanted:?} has nothing but '-' and '.' in its first {LABEL_MAX} characters")));
     }
@@ -54,7 +58,7 @@ pub fn hostname_of(pod: &Pod) -> Result<Hostname> {
     if kernel.len() > KERNEL_MAX {
         return Err(Error::said(format!("setHostnameAsFQDN: {kernel} has {} characters, but a hostname at most {KERNEL_MAX}", kernel.len())));
     }
-    Ok(Hostname { short, fqdn, kernel })
+    Ok(Hostname { short, fqdn, kernel, in_dns })
 }
 
 /// /etc/hosts of a pod with a network of its own.
@@ -276,7 +280,7 @@ mod tests {
 
     #[test]
     fn hosts_are_written_as_the_kubelet_writes_them() {
-        let name = Hostname { short: "web".into(), fqdn: None, kernel: "web".into() };
+        let name = Hostname { short: "web".into(), fqdn: None, kernel: "web".into(), in_dns: "web".into() };
         let head = "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
                     fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n";
         let ip = [IpAddr::from([10, 77, 0, 5])];

@@ -16,6 +16,7 @@
 //! - An address is a lease: a file, never given twice, taken back from the dead.
 //! - [`masquerade`](crate::sys::netlink::nft): one nftables table for each range, made with its first pod and removed with
 //!   its last.
+//! - [`HostPort`]: a pod whose ports are ports of the machine has one table more, of its own.
 //! - [`dns`] answers a pod's questions for other pods' names and passes on the rest. Each supervisor serves its own pod.
 //! - [`files`] says what the pod's /etc/hosts, /etc/hostname and /etc/resolv.conf hold.
 //!
@@ -28,6 +29,7 @@ pub mod dns;
 pub mod files;
 mod lease;
 mod link;
+mod ports;
 mod range;
 
 use std::collections::HashSet;
@@ -38,6 +40,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub use lease::{Names, PodName};
+pub use ports::{HostPort, Published};
 pub use range::Range;
 
 use crate::error::{Error, Result};
@@ -96,6 +99,13 @@ impl Network {
         [link, lease].into_iter().filter_map(Result::err).map(doing).collect()
     }
 
+    /// Lets ports of this machine lead to the pod until the answer is closed. What killed supervisors left is taken back first, as its
+    /// rules would come before ours. `alive` as with [`Network::reclaim`].
+    pub fn publish(&self, attachment: &Attachment, ports: &[HostPort], alive: &dyn Fn(&PodName) -> bool) -> Result<Published> {
+        self.reclaim(alive)?;
+        ports::publish(attachment, ports)
+    }
+
     /// Takes back every lease whose pod is not alive, with its link, and tells whose they were. Slow where a link is left
     /// (20 ms each), and it asks for every pod: for clean-up, not for a start.
     pub fn reclaim(&self, alive: &dyn Fn(&PodName) -> bool) -> Result<Vec<PodName>> {
@@ -152,6 +162,7 @@ impl Network {
                 continue;
             }
             if let Some(lease) = &lease {
+                ports::close(&lease.veth)?;
                 link::delete(&lease.veth)?;
             }
             locked.give_back(ip, lease.as_ref().map(|lease| lease.veth.as_str()))?;
@@ -180,9 +191,13 @@ fn close_if_unused(range: Range, locked: &mut Locked<'_>) -> Result<()> {
     let closed = Netlink::netfilter().and_then(|mut netfilter| if netfilter.has_table(&table)? { netfilter.delete_table(&table) } else { Ok(()) });
     match closed {
         // A kernel without nftables never had one.
-        Err(error) if [libc::EOPNOTSUPP, libc::EPROTONOSUPPORT, libc::EINVAL].iter().any(|errno| error.is(*errno)) => Ok(()),
+        Err(error) if lacks_nftables(&error) => Ok(()),
         done => done,
     }
+}
+
+fn lacks_nftables(error: &Error) -> bool {
+    [libc::EOPNOTSUPP, libc::EPROTONOSUPPORT, libc::EINVAL].iter().any(|errno| error.is(*errno))
 }
 
 /// The nftables table of a range. Each has its own, for several roots on one machine have ranges of their own.

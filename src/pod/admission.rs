@@ -7,11 +7,14 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{AppArmorProfile, Pod, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::dir::PodDir;
+use super::dir::{self, PodDir};
 use super::ground::{all_containers, pod_spec};
 use super::journal::{Journal, Kind};
+use super::places::Places;
+use super::status;
 use crate::container::sysctl;
 use crate::error::Result;
+use crate::network::HostPort;
 
 /// Why a pod is not taken in.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,11 +23,40 @@ pub struct Rejection {
     message: String,
 }
 
-/// None: the pod may run here.
-pub fn judge(pod: &Pod) -> Option<Rejection> {
+/// None: the pod may run here, as far as this machine and the other pods of `places` go.
+pub fn judge(places: &Places, pod: &Pod) -> Result<Option<Rejection>> {
+    Ok(match judge_alone(pod) {
+        None => taken_port(places, pod)?,
+        rejected => rejected,
+    })
+}
+
+fn judge_alone(pod: &Pod) -> Option<Rejection> {
     let spec = pod_spec(pod);
     let sysctls = sysctl::forbidden(spec).map(|message| Rejection { reason: "SysctlForbidden", message });
     sysctls.or_else(|| wants_apparmor(spec).then(|| Rejection { reason: "AppArmor", message: format!("Cannot enforce AppArmor: {}", why_no_apparmor()) }))
+}
+
+/// A hostPort that a running pod has. Those of hostNetwork pods count: their containerPorts are hostPorts.
+fn taken_port(places: &Places, pod: &Pod) -> Result<Option<Rejection>> {
+    let wanted = HostPort::all_of(pod_spec(pod))?;
+    if wanted.is_empty() {
+        return Ok(None);
+    }
+    for dir in dir::all(places)? {
+        // What cannot be read is no pod that runs.
+        let Some(other) = dir.read().ok().flatten().filter(|other| other.supervised && !status::is_finished(&other.pod)) else { continue };
+        if other.pod.metadata.uid == pod.metadata.uid {
+            continue;
+        }
+        let taken = HostPort::all_of(pod_spec(&other.pod)).unwrap_or_default();
+        if let Some(port) = wanted.iter().find(|port| taken.iter().any(|taken| taken.conflicts(port))) {
+            let holder = format!("pod {}/{} has hostPort {port}", dir.namespace, dir.name);
+            let message = format!("Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports: {holder}");
+            return Ok(Some(Rejection { reason: "NodePorts", message }));
+        }
+    }
+    Ok(None)
 }
 
 /// Whether a profile other than Unconfined is asked for (`pkg/security/apparmor/validate.go`).
@@ -52,7 +84,7 @@ impl Rejection {
             start_time: Some(Time(Timestamp::from_second(now.as_second()).unwrap_or(now))),
             ..Default::default()
         };
-        pod.status = Some(super::status::complete(status, &pod));
+        pod.status = Some(status::complete(status, &pod));
         dir.write_pod(&pod)?;
         journal.write(dir)
     }
@@ -65,7 +97,7 @@ mod tests {
 
     fn rejection(of_pod: Value, of_container: Value) -> Option<String> {
         let pod = json!({ "spec": { "securityContext": of_pod, "containers": [{ "name": "c", "securityContext": of_container }] } });
-        judge(&serde_json::from_value(pod).unwrap()).map(|rejection| format!("{}: {}", rejection.reason, rejection.message))
+        judge_alone(&serde_json::from_value(pod).unwrap()).map(|rejection| format!("{}: {}", rejection.reason, rejection.message))
     }
 
     #[test]

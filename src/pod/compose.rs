@@ -10,8 +10,9 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType, Spec};
 use rustix::fs::OFlags;
 
 use super::ground::{self, pod_spec};
+use super::image_volumes;
 use super::objects::environment::{self, Environment, Origin};
-use super::{propagation, user};
+use super::{propagation, user, users};
 use crate::cgroup;
 use crate::container::plan::{self, Layers, Plan};
 use crate::container::seccomp::{self, Profile};
@@ -49,6 +50,8 @@ pub struct Whole<'a> {
     pub pause: Option<u32>,
     /// The pid of a container whose PID namespace it joins.
     pub target: Option<u32>,
+    /// The first of the machine's ids that the pod has for its own.
+    pub users: Option<u32>,
     pub cgroup: &'a Path,
     /// Where the machine's cgroup2 is mounted.
     pub cgroup_mount: &'a Path,
@@ -64,16 +67,19 @@ impl Whole<'_> {
     pub fn compose(&self) -> Result<(Spec, Plan)> {
         let pod_spec = pod_spec(self.pod);
         let seccomp = self.seccomp_profile()?;
+        let user = user::of(self.pod, self.container, self.image)?;
+        self.users.map_or(Ok(()), |_| users::check(&user))?;
         let env = self.origin.environment(self.container)?;
         let around = Surroundings {
             image: self.image,
-            user: &user::of(self.pod, self.container, self.image)?,
+            user: &user,
             root: self.scene.join(ground::ROOT),
             env: &env,
             hostname: self.hostname,
             mounts: self.mounts(&env)?,
             pause: self.pause,
             target: self.target,
+            users: self.users,
             cgroup: self.cgroup.to_owned(),
             oom_score_adj: Some(cgroup::limits::oom_score_adj(pod_spec, self.container, self.node_memory)),
             seccomp: seccomp.as_deref(),
@@ -83,7 +89,8 @@ impl Whole<'_> {
         };
         let spec = spec::compile(self.pod, self.container, &around)?;
         let names = std::iter::once(self.mount_points.to_owned()).chain(self.image.layers.iter().cloned()).collect();
-        let layers = Layers { dir: self.image.layers_dir(), names, upper: self.attempt.join(UPPER), work: self.attempt.join(WORK) };
+        let dir = if self.users.is_some() { self.scene.join(ground::LAYERS) } else { self.image.layers_dir() };
+        let layers = Layers { dir, names, upper: self.attempt.join(UPPER), work: self.attempt.join(WORK) };
         let plan = plan::compile(&spec, layers, self.limited)?;
         Ok((spec, plan))
     }
@@ -119,7 +126,9 @@ impl Whole<'_> {
         let sealed = pod_spec(self.pod).volumes.iter().flatten().any(|volume| volume.name == wish.name && volume::is_read_only(volume));
         let expression = wish.sub_path_expr.as_deref().filter(|expression| !expression.is_empty());
         let expanded = expression.map(|expression| environment::expanded_path(expression, env)).transpose()?;
-        let source = (self.volumes)(&wish.name).map_err(|e| e.reason("CreateContainerConfigError"))?;
+        let image = image_volumes::of(pod_spec(self.pod), &wish.name).map(|_| image_volumes::place(self.scene, &wish.name));
+        let (sealed, mapped) = (sealed || image.is_some(), self.users.is_some() && image.is_none());
+        let source = image.map_or_else(|| (self.volumes)(&wish.name), Ok).map_err(|e| e.reason("CreateContainerConfigError"))?;
         let propagation = propagation::of(wish);
         propagation::check(pod_spec(self.pod), wish, &source)?;
         Ok(Mount {
@@ -129,6 +138,8 @@ impl Whole<'_> {
             read_only: wish.read_only == Some(true) || sealed,
             recursive_read_only: matches!(wish.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible")),
             propagation,
+            // The layers of an image are shown so already.
+            mapped,
         })
     }
 

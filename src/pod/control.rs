@@ -10,11 +10,14 @@
 //! {"endInput": {}}                 ▶  {"done": {}}      who is attached has nothing more to say (stdinOnce)
 //! {"debug": {"container": {"name": "dbg", "image": "busybox", …}, "attach": true}}
 //!                                  ▶  {"attached": …}   an ephemeral container, when it runs; {"done": {}} without `attach`
+//! {"resize": {"container": "web", "limits": {"cpu": "1"}}}
+//!                                  ▶  {"done": {}}      accepted: conditions and events tell the rest
 //! {"network": {}}                  ▶  {"network": {}}   + pidfd of the pause, whose network namespace is the pod's
 //! ```
 //!
 //! Only root may ask: what `exec` gives is as much as being in the container.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
@@ -41,6 +44,14 @@ pub enum Request {
     EndInput {},
     /// One more container, an EphemeralContainer as JSON; with `attach` the answer is that of [`Request::Attach`].
     Debug { container: serde_json::Value, attach: bool },
+    /// Other resources for a container, by their names; what is not named stays.
+    Resize {
+        container: String,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        limits: BTreeMap<String, String>,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        requests: BTreeMap<String, String>,
+    },
     /// The way into the pod's network.
     Network {},
 }
@@ -111,6 +122,10 @@ mod tests {
             (Request::Debug { container: serde_json::json!({"name": "dbg"}), attach: true }, r#"{"debug":{"container":{"name":"dbg"},"attach":true}}"#),
             (Request::EndInput {}, r#"{"endInput":{}}"#),
             (Request::Network {}, r#"{"network":{}}"#),
+            (
+                Request::Resize { container: "web".into(), limits: [("cpu".into(), "1".into())].into(), requests: BTreeMap::new() },
+                r#"{"resize":{"container":"web","limits":{"cpu":"1"}}}"#,
+            ),
         ] {
             assert_eq!(serde_json::to_string(&request).unwrap(), text);
             assert_eq!(serde_json::from_str::<Request>(text).unwrap(), request);

@@ -14,8 +14,9 @@ use super::instance::find_image;
 use super::objects::environment::Origin;
 use super::objects::{Objects, Sources};
 use super::places::Places;
+use super::users;
 use crate::cgroup;
-use crate::container::pause;
+use crate::container::pause::{self, has_users};
 use crate::container::plan::Plan;
 use crate::error::Result;
 use crate::image::Store;
@@ -115,6 +116,8 @@ fn explain_container(
         volumes: &volumes,
         pause: None,
         target: None,
+        // Which range it would get is seen when it starts.
+        users: has_users(pod_spec(pod)).then_some(users::FIRST),
         cgroup: &cgroup,
         cgroup_mount: hierarchies.as_ref().map_or(Path::new("/sys/fs/cgroup"), |here| here.unified()),
         limited: cgroup::limits::of_container(pod_spec(pod), container) != cgroup::Limits::default()

@@ -8,11 +8,14 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec};
 
 use super::dir::{PodDir, make_dirs};
+use super::image_volumes;
 use super::objects::downward::Allocatable;
 use super::places::Places;
 use super::propagation;
+use super::users::Users;
 use crate::cgroup::{self, Cgroup, DeviceProgram, Devices, Hierarchies, Limits, PodCgroup, Unenforced};
 use crate::container::log;
+use crate::container::pause::has_users;
 use crate::container::spec::is_privileged;
 use crate::error::{Error, Result};
 use crate::image::Store;
@@ -33,6 +36,8 @@ pub const SCENE: &str = "scene";
 /// In it: where root file systems are assembled (one place for all, as each start has its own mount namespace), shared memory, files.
 pub const ROOT: &str = "root";
 pub const SHM: &str = "shm";
+/// The store's layers, with the ids of the pod's user namespace.
+pub const LAYERS: &str = "layers";
 pub const HOSTS: &str = "hosts";
 pub const HOSTNAME: &str = "hostname";
 pub const RESOLV_CONF: &str = "resolv.conf";
@@ -44,6 +49,9 @@ pub struct Ground {
     pub network: Network,
     pub name: PodName,
     pub hostname: Hostname,
+    /// Its own ids, with hostUsers false.
+    pub users: Option<Users>,
+    pub image_volumes: image_volumes::Shown,
     pub hierarchies: Hierarchies,
     pub cgroup: PodCgroup,
     devices: DeviceProgram,
@@ -63,6 +71,7 @@ impl Ground {
         let devices = DeviceProgram::load(&Devices::of_containers()).map_err(|e| e.doing("making the device rules"))?;
         let store = Store::open(places.images())?;
         let network = Network::open(&places.run, places.pod_range.parse()?)?;
+        let users = has_users(spec).then(|| Users::take(&places.run)).transpose()?;
         let logs = log::pod_dir(&places.log.join("pods"), &dir.namespace, &dir.name, uid)?;
         let hostname = hostname_of(pod)?;
         let limits: Vec<Limits> = all_containers(spec).map(|container| cgroup::limits::of_container(spec, container)).collect();
@@ -78,7 +87,7 @@ impl Ground {
             namespace: dir.namespace.clone(),
             name: dir.name.clone(),
             uid: uid.to_owned(),
-            hostname: hostname.short.clone(),
+            hostname: hostname.in_dns.clone(),
             subdomain: spec.subdomain.clone().filter(|subdomain| !subdomain.is_empty()),
         };
         let ground = Ground {
@@ -88,6 +97,8 @@ impl Ground {
             network,
             name,
             hostname,
+            users,
+            image_volumes: Default::default(),
             hierarchies,
             cgroup: pod_cgroup,
             devices,
@@ -107,7 +118,17 @@ impl Ground {
         mount::tmpfs(&self.scene(), "minipod", Some(SCENE_BYTES), 0o700)?;
         make_dirs(&self.scene().join(ROOT))?;
         make_dirs(&self.scene().join(SHM))?;
-        mount::tmpfs(&self.scene().join(SHM), "shm", Some(SHM_BYTES), 0o1777)
+        mount::tmpfs(&self.scene().join(SHM), "shm", Some(SHM_BYTES), 0o1777)?;
+        self.give_to_pod(&self.scene().join(SHM))?;
+        match &self.users {
+            Some(users) => users.show(&self.store.layers_dir(), &self.scene().join(LAYERS)),
+            None => Ok(()),
+        }
+    }
+
+    /// What a container finds as its own, and nobody else needs, belongs to its root.
+    pub fn give_to_pod(&self, path: &Path) -> Result<()> {
+        self.users.as_ref().map_or(Ok(()), |users| file::set_owner(path, users.first, users.first))
     }
 
     /// Which devices a container may use: those of every container; a privileged one, all.
@@ -135,7 +156,9 @@ impl Ground {
         let mut errors = self.cgroup.remove(CGROUP_PATIENCE);
         errors.extend(cgroup::remove_base(&self.hierarchies, &self.places.cgroup).err());
         errors.extend(propagation::unshare(&scene));
-        errors.extend([scene.join(SHM), scene].iter().filter_map(|at| mount::unmount(at).err()));
+        errors.extend(image_volumes::clear(&scene, &self.image_volumes));
+        let layers = self.users.is_some().then(|| scene.join(LAYERS)).filter(|layers| layers.exists());
+        errors.extend(layers.into_iter().chain([scene.join(SHM), scene]).collect::<Vec<_>>().iter().filter_map(|at| mount::unmount(at).err()));
         errors
     }
 }

@@ -4,18 +4,20 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use oci_spec::runtime::Process;
 
 use super::compose::{self, Whole};
 use super::dir::make_dirs;
 use super::ground::{CGROUP_PATIENCE, Ground, pod_spec};
 use super::handler;
+use super::image_volumes;
 use super::objects::environment::Origin;
 use super::objects::{Objects, env_file};
 use super::sandbox::{Sandbox, hostname};
 use super::supervisor::attached::Attached;
-use crate::cgroup::{self, Cgroup, Unenforced};
+use super::users::Users;
+use crate::cgroup::{self, Cgroup, Limits, Unenforced};
 use crate::container::launch::{self, Begun, launch};
 use crate::container::log::{self, LogFile, Records, Stream};
 use crate::container::plan::{self, Plan};
@@ -48,12 +50,15 @@ pub struct Instance {
     _image: OwnedFd,
     /// As long as it is open, the program's standard input has not ended. A terminal is its own input.
     pub stdin: Option<OwnedFd>,
+    /// What of the machine it may use now; a resize changes it.
+    pub resources: Option<ResourceRequirements>,
+    pub limits: Limits,
     /// Who listens beside the log.
     pub attached: Vec<Attached>,
 }
 
-/// What a further process takes over from the main one: all but its command, and the seccomp filter.
-type Further = (Process, Option<Filter>);
+/// What a further process takes over from the main one: all but its command, the root of its user namespace, and the seccomp filter.
+type Further = (Process, Option<u32>, Option<Filter>);
 /// What a container writes, while it does.
 type Outputs = Vec<(Stream, OwnedFd)>;
 /// The most that is read from one stream before the others get their turn.
@@ -106,9 +111,13 @@ pub fn start(home: &Home<'_>, container: &Container, target: Option<&Child>, att
     let ground = home.ground;
     let image = find_image(&ground.store, container)?;
     let hold = ground.store.hold(&image)?;
+    image_volumes::show(ground, home.pod, container)?;
     let ids = Ids { image: image.reference.to_string(), image_id: image.image_id(), container_id: format!("minipod://{}", random_id()?) };
     let directory = ground.attempt(&container.name, attempt);
     furnish(&directory)?;
+    for name in [compose::UPPER, compose::WORK, compose::MESSAGE] {
+        ground.give_to_pod(&directory.join(name))?;
+    }
     let log_path = log::file(&ground.logs, &container.name, attempt)?;
     let log = LogFile::open(&log_path)?;
     // As the kubelet: the run before is kept for `logs -p`, older ones are not.
@@ -122,7 +131,23 @@ pub fn start(home: &Home<'_>, container: &Container, target: Option<&Child>, att
             let stop_signal = image.stop_signal.as_deref().and_then(process::signal_number).unwrap_or(libc::SIGTERM);
             let process = handler::executes(container).then(|| process.map(Box::new)).flatten();
             let attached = Vec::new();
-            let instance = Instance { child, cgroup: own_cgroup, outputs, log, log_path, stop_signal, spec, directory, process, _image: hold, stdin, attached };
+            let resources = container.resources.clone();
+            let instance = Instance {
+                child,
+                cgroup: own_cgroup,
+                outputs,
+                log,
+                log_path,
+                stop_signal,
+                spec,
+                directory,
+                process,
+                _image: hold,
+                stdin,
+                resources,
+                limits,
+                attached,
+            };
             Ok((instance, ids, unenforced))
         }
         Err(error) => {
@@ -164,6 +189,7 @@ fn launch_in(
         volumes: &|name| home.volumes.source(name).map(Path::to_owned),
         pause: Some(home.sandbox.pause.pid),
         target: target.map(|target| target.pid),
+        users: ground.users.as_ref().map(|users| users.first),
         cgroup: own_cgroup.path(),
         cgroup_mount: ground.hierarchies.unified(),
         limited: !join_files.is_empty(),
@@ -173,8 +199,8 @@ fn launch_in(
     let (spec, plan) = whole.compose()?;
     let text = serde_json::to_vec(&spec).map_err(|e| Error::said(format!("the OCI runtime spec: {e}")))?;
     let kept = process::sealed_file("config.json", &text)?;
-    let launched = launch_with_streams(&plan, home.sandbox, target, own_cgroup, &join_files, container)?;
-    Ok((launched, kept, spec.process().clone().map(|process| (process, plan.filter().cloned()))))
+    let launched = launch_with_streams(&plan, home, target, own_cgroup, &join_files, container)?;
+    Ok((launched, kept, spec.process().clone().map(|process| (process, plan::host_root(&spec), plan.filter().cloned()))))
 }
 
 /// Makes what one start needs on disk, empty.
@@ -203,8 +229,9 @@ struct Launched {
 
 /// stdout and stderr are a pipe each, or one terminal. stdin is /dev/null; with `stdin: true` a pipe that nobody has written to yet, so
 /// that the program waits for it as it does in a cluster until somebody attaches.
-fn launch_with_streams(plan: &Plan, sandbox: &Sandbox, target: Option<&Child>, cgroup: &Cgroup, limits: &[OwnedFd], container: &Container) -> Result<Launched> {
-    let hands = Hands { holder: Some(sandbox.pause.as_fd()), pid_holder: target.map(AsFd::as_fd), limits, ..Default::default() };
+fn launch_with_streams(plan: &Plan, home: &Home<'_>, target: Option<&Child>, cgroup: &Cgroup, limits: &[OwnedFd], container: &Container) -> Result<Launched> {
+    let users = home.ground.users.as_ref().map(Users::namespace);
+    let hands = Hands { holder: Some(home.sandbox.pause.as_fd()), pid_holder: target.map(AsFd::as_fd), users, limits, ..Default::default() };
     let launched = if container.tty == Some(true) {
         let (ours, theirs) = socket::pair()?;
         let child = launch(plan, &Hands { terminal: Some(theirs.as_fd()), ..hands }, Some(cgroup.dir()))?;
@@ -234,10 +261,10 @@ impl Instance {
     /// Begins a further process in the container, as `exec` does; what it says on stdout and stderr goes to `output`. Its plan comes with
     /// it: whoever wants to know why it failed needs both.
     pub fn begin(&self, command: &[String], output: BorrowedFd<'_>) -> Result<(Plan, Begun)> {
-        let (mut process, filter) = self.process.as_deref().cloned().ok_or_else(|| Error::said("the container's process is not known"))?;
+        let (mut process, users, filter) = self.process.as_deref().cloned().ok_or_else(|| Error::said("the container's process is not known"))?;
         process.set_args(Some(command.to_vec())).set_terminal(Some(false));
         let limits = self.cgroup.join_files()?;
-        let plan = plan::compile_exec(&process, filter.as_ref(), !limits.is_empty())?;
+        let plan = plan::compile_exec(&process, users, filter.as_ref(), !limits.is_empty())?;
         let hands = Hands { holder: Some(self.child.as_fd()), streams: [None, Some(output), Some(output)], limits: &limits, ..Default::default() };
         let begun = launch::begin(&plan, &hands, Some(self.cgroup.dir()))?;
         Ok((plan, begun))

@@ -25,6 +25,7 @@ pub mod dir;
 pub mod explain;
 mod ground;
 mod handler;
+mod image_volumes;
 mod instance;
 pub mod job;
 mod journal;
@@ -36,5 +37,6 @@ pub mod start;
 pub mod status;
 mod supervisor;
 mod user;
+mod users;
 
 pub use ground::{all_containers, find_container, of_ephemeral, pod_spec};

@@ -50,6 +50,10 @@ fn is_host_path(pod: &PodSpec, volume: &str) -> bool {
 /// Whether anything can propagate at all: as containerd, a mount that would silently see nothing is an error.
 pub fn check(pod: &PodSpec, wish: &VolumeMount, source: &Path) -> Result<()> {
     let wanted = of(wish);
+    if wanted == Propagation::Shared && pod.host_users == Some(false) {
+        // The kernel lets nothing out of a mount namespace that belongs to another user namespace (mount_namespaces(7)).
+        return Err(Error::said("mountPropagation Bidirectional does not work with hostUsers false").reason("CreateContainerError"));
+    }
     if wanted == Propagation::Private || !is_host_path(pod, &wish.name) {
         return Ok(());
     }

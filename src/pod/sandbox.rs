@@ -16,13 +16,14 @@ use rustix::fs::OFlags;
 use super::ground::{CGROUP_PATIENCE, Ground, HOSTNAME, HOSTS, RESOLV_CONF, ROOT, pod_spec};
 use super::journal::{Journal, Kind};
 use super::propagation;
+use super::users::Users;
 use crate::cgroup::Cgroup;
 use crate::container::launch::launch;
 use crate::container::pause;
 use crate::container::step::Hands;
 use crate::error::{Error, Result};
 use crate::network::files::{self, Resolver};
-use crate::network::{Attachment, dns, host_resolv_conf};
+use crate::network::{Attachment, HostPort, Published, dns, host_resolv_conf};
 use crate::sys::file;
 use crate::sys::process::Child;
 use crate::volume;
@@ -34,6 +35,7 @@ pub struct Sandbox {
     pub pause: Child,
     pub dns: Option<dns::Server>,
     attachment: Option<Attachment>,
+    published: Option<Published>,
     cgroup: Cgroup,
 }
 
@@ -53,7 +55,7 @@ impl Sandbox {
                 return Err(creating(error));
             }
         };
-        let mut sandbox = Sandbox { pause, dns: None, attachment: None, cgroup };
+        let mut sandbox = Sandbox { pause, dns: None, attachment: None, published: None, cgroup };
         match sandbox.connect(ground, pod) {
             Ok(warnings) => {
                 warnings.into_iter().for_each(|(reason, message)| journal.tell(Kind::Warning, reason, None, &message, now));
@@ -83,13 +85,17 @@ impl Sandbox {
             // Only asked when all addresses are given: a lease whose pod nobody supervises is free.
             let alive = |name: &crate::network::PodName| super::dir::PodDir::new(&ground.places, &name.namespace, &name.name).is_supervised();
             let (attachment, troubles) = ground.network.attach(&ground.name, namespace.as_fd(), &alive)?;
+            let ports = HostPort::all_of(spec)?;
+            let attachment = self.attachment.insert(attachment);
+            if !ports.is_empty() {
+                self.published = Some(ground.network.publish(attachment, &ports, &alive)?);
+            }
             warnings.extend(troubles.iter().map(|trouble| ("NetworkDegraded", trouble.to_string())));
-            match dns::Server::bind(&attachment, upstream()) {
+            match dns::Server::bind(attachment, upstream()) {
                 Ok(server) => self.dns = Some(server),
                 // resolv.conf tells it as MissingClusterDNS, if the pod's policy wants a server at all.
                 Err(error) => warnings.push(("NetworkDegraded", error.to_string())),
             }
-            self.attachment = Some(attachment);
         }
         warnings.extend(self.write_files(ground, pod)?);
         Ok(warnings)
@@ -118,6 +124,7 @@ impl Sandbox {
         for (name, text) in [(HOSTS, hosts), (HOSTNAME, format!("{}\n", hostname(ground, pod))), (RESOLV_CONF, resolv_conf)] {
             let path = ground.scene().join(name);
             std::fs::write(&path, text).map_err(|e| Error::io("write", path.display(), &e))?;
+            ground.give_to_pod(&path)?;
         }
         Ok(troubles.into_iter().map(|trouble| (trouble.reason, trouble.message)).collect())
     }
@@ -130,6 +137,7 @@ impl Sandbox {
             Ok(None) => errors.push(Error::said("the pause was killed and has not ended: a process of the pod is not reaped by its parent")),
             Err(error) => errors.push(error),
         }
+        errors.extend(self.published.and_then(|published| published.close().err()));
         errors.extend(self.attachment.iter().flat_map(|attachment| ground.network.detach(attachment)));
         errors.extend(self.cgroup.remove(CGROUP_PATIENCE));
         errors
@@ -148,7 +156,7 @@ pub fn hostname(ground: &Ground, pod: &Pod) -> String {
 fn start_pause(ground: &Ground, pod: &Pod, cgroup: &Cgroup) -> Result<Child> {
     let plan = pause::plan(pod_spec(pod), &ground.hostname.kernel, &ground.scene().join(ROOT));
     let program = pause::program()?;
-    let hands = Hands { program: Some(program.as_fd()), ..Default::default() };
+    let hands = Hands { program: Some(program.as_fd()), users: ground.users.as_ref().map(Users::namespace), ..Default::default() };
     launch(&plan, &hands, Some(cgroup.dir())).map_err(|e| e.doing("starting the pause"))
 }
 

@@ -145,10 +145,11 @@ pub(super) fn identify_object(metadata: &mut ObjectMeta) -> Result<()> {
 /// The supervisor's process, from its first moment.
 fn supervise(places: &Places, dir: &PodDir, pod: Pod, claim: Claim, caller: OwnedFd, options: &Options) -> Result<Infallible> {
     process::close_others(3, &[claim.as_fd(), caller.as_fd()]);
-    if let Some(rejection) = admission::judge(&pod) {
-        return reject(&rejection, dir, pod, &caller, options);
+    let judged = admission::judge(places, &pod);
+    if let Ok(Some(rejection)) = &judged {
+        return reject(rejection, dir, pod, &caller, options);
     }
-    match prepare(places, dir, pod, claim, &caller, options) {
+    match judged.and_then(|_| prepare(places, dir, pod, claim, &caller, options)) {
         Ok(supervisor) => {
             let answered = control::send(&caller, &Reply::Done {}, &[]);
             // A caller that was killed meanwhile owns nothing any more; a foreground pod ends by itself when it looks.

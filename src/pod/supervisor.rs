@@ -16,6 +16,7 @@ mod clients;
 mod ephemeral;
 mod errand;
 mod objects;
+mod resizing;
 mod source;
 mod told;
 
@@ -28,6 +29,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 
 use self::asking::Asking;
 use self::ephemeral::Awaited;
+use self::resizing::Resizing;
 use self::source::Source;
 use super::control::{self, Reply, Request};
 use super::dir::{Claim, PodDir};
@@ -83,6 +85,8 @@ pub struct Supervisor {
     unwritten: bool,
     deadline_told: bool,
     asking: Asking,
+    /// A change of resources that is not carried out yet.
+    resizing: Option<Resizing>,
     /// Watches the objects that the pod asks for, if it asks for any.
     objects: Option<Notify>,
     /// Something was done since memory was last given back.
@@ -101,6 +105,7 @@ impl Supervisor {
         let journal = Journal::new(&ground.dir.namespace, &ground.dir.name, &spec.uid);
         Supervisor {
             asking: Asking::new(&spec),
+            resizing: None,
             objects: None,
             untrimmed: true,
             rubbish: Vec::new(),
@@ -144,6 +149,7 @@ impl Supervisor {
     pub fn run(mut self) {
         self.watch_objects();
         while self.facts.finished.is_none() {
+            self.go_on_resizing();
             let (actions, wake) = lifecycle::decide(&self.spec, &self.facts, now().mono);
             self.tell_deadline();
             // Before anything is done about it, so that an end is seen even where the next start follows at once.
@@ -303,7 +309,8 @@ impl Supervisor {
     /// Waits until something happens or `wake` is reached, and observes it.
     fn wait(&mut self, wake: Option<u64>) {
         let dns = self.sandbox.as_ref().and_then(|sandbox| sandbox.dns.as_ref()).and_then(|dns| dns.deadline());
-        let until = [wake, dns, self.patience()].into_iter().flatten().min();
+        let resizing = self.resizing.as_ref().and_then(|resizing| resizing.retry);
+        let until = [wake, dns, resizing, self.patience()].into_iter().flatten().min();
         let pause = until.map_or(u64::MAX, |until| until.saturating_sub(now().mono));
         if pause > QUIET && (!self.rubbish.is_empty() || self.untrimmed && pause > WORTH_TRIMMING) {
             self.rest(pause);
@@ -393,7 +400,8 @@ impl Supervisor {
     /// Writes status and events where everybody reads them, if they changed.
     fn publish(&mut self) -> Result<()> {
         let status = lifecycle::status(&self.spec, &self.facts, self.pod.status.as_ref(), now());
-        let status = super::status::complete(status, &self.pod);
+        let mut status = super::status::complete(status, &self.pod);
+        self.tell_resources(&mut status);
         if self.pod.status.as_ref() != Some(&status) || self.unwritten {
             self.pod.status = Some(status);
             self.unwritten = true;

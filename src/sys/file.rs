@@ -236,6 +236,15 @@ pub fn lock_shared(file: impl AsFd) -> Result<()> {
     wait_for_lock(file, libc::F_RDLCK)
 }
 
+/// The same for the byte number `at` alone, as a token: [`try_lock`] of other bytes of the file does not meet it.
+pub fn try_lock_byte(file: impl AsFd, at: i64) -> Result<bool> {
+    let byte = libc::flock { l_start: at, l_len: 1, ..whole_file(libc::F_WRLCK) };
+    match set_lock(file, FcntlArg::F_OFD_SETLK(&byte)) {
+        Err(error) if error.is(libc::EAGAIN) || error.is(libc::EACCES) => Ok(false),
+        result => result.map(|()| true),
+    }
+}
+
 fn wait_for_lock(file: impl AsFd, kind: i32) -> Result<()> {
     loop {
         match set_lock(&file, FcntlArg::F_OFD_SETLKW(&whole_file(kind))) {
@@ -263,6 +272,11 @@ fn whole_file(kind: i32) -> libc::flock {
 /// Another descriptor for the same open file.
 pub fn duplicate(file: impl AsFd) -> Result<OwnedFd> {
     rustix::io::fcntl_dupfd_cloexec(file, 3).map_err(|errno| Error::call("fcntl", "F_DUPFD_CLOEXEC", errno.raw_os_error()))
+}
+
+/// Gives a file that we made to a user and a group.
+pub fn set_owner(path: impl AsRef<Path>, uid: u32, gid: u32) -> Result<()> {
+    std::os::unix::fs::chown(path.as_ref(), Some(uid), Some(gid)).map_err(|error| Error::io("chown", path.as_ref().display(), &error))
 }
 
 /// What a descriptor refers to (fstat(2)).

@@ -21,4 +21,5 @@ pub mod socket;
 pub mod tree;
 pub mod tty;
 pub mod user;
+pub mod users;
 pub mod visit;

@@ -102,7 +102,7 @@ pub fn attach(tree: impl AsFd, target: impl AsFd) -> Result<()> {
 
 /// Adds limits to a tree, to all mounts in it if `recursive` (mount_setattr, 5.12).
 pub fn limit(tree: impl AsFd, limits: Limits, recursive: bool) -> Result<()> {
-    set_attributes(tree, u64::from(limits.attributes().bits()), 0, recursive)
+    set_attributes(tree, libc::mount_attr { attr_set: u64::from(limits.attributes().bits()), ..NO_CHANGE }, recursive)
 }
 
 /// Sets the propagation of all mounts in a tree. To make a slave of a mount that is not shared changes nothing.
@@ -112,11 +112,20 @@ pub fn set_propagation(tree: impl AsFd, propagation: Propagation) -> Result<()> 
         Propagation::Slave => libc::MS_SLAVE,
         Propagation::Shared => libc::MS_SHARED,
     };
-    set_attributes(tree, 0, kind, true)
+    set_attributes(tree, libc::mount_attr { propagation: kind, ..NO_CHANGE }, true)
 }
 
-fn set_attributes(tree: impl AsFd, set: u64, propagation: u64, recursive: bool) -> Result<()> {
-    let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation, userns_fd: 0 };
+/// Shows all files of a tree that is not attached yet with the ids of a user namespace: what belongs to 0 on disk belongs to its root, and
+/// what its root makes belongs to 0. EINVAL: a file system in the tree cannot do it (most can since 5.12 to 5.19, tmpfs since 6.3, overlayfs
+/// never); EPERM: the tree is shown with other ids already.
+pub fn map_ids(tree: impl AsFd, users: impl AsFd) -> Result<()> {
+    let userns_fd = users.as_fd().as_raw_fd() as u64;
+    set_attributes(tree, libc::mount_attr { attr_set: libc::MOUNT_ATTR_IDMAP, userns_fd, ..NO_CHANGE }, true)
+}
+
+const NO_CHANGE: libc::mount_attr = libc::mount_attr { attr_set: 0, attr_clr: 0, propagation: 0, userns_fd: 0 };
+
+fn set_attributes(tree: impl AsFd, attributes: libc::mount_attr, recursive: bool) -> Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is an empty C string, the attributes live over the call and their size is given.
     let done =

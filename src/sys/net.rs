@@ -60,6 +60,38 @@ fn bound(ip: Ipv4Addr, port: u16, device: &str, kind: SocketType) -> Result<Owne
     Ok(socket)
 }
 
+/// A transport that has ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+impl Protocol {
+    /// IANA's number.
+    pub fn number(self) -> u8 {
+        match self {
+            Protocol::Tcp => 6,
+            Protocol::Udp => 17,
+            Protocol::Sctp => 132,
+        }
+    }
+}
+
+/// Takes a port, so that nobody else can have it (EADDRINUSE) until the descriptor is closed; nothing listens on it. None for SCTP, which
+/// few kernels have.
+pub fn reserve(protocol: Protocol, address: SocketAddrV4) -> Result<Option<OwnedFd>> {
+    let kind = match protocol {
+        Protocol::Tcp => SocketType::STREAM,
+        Protocol::Udp => SocketType::DGRAM,
+        Protocol::Sctp => return Ok(None),
+    };
+    let socket = socket(AddressFamily::INET, kind)?;
+    rustix::net::bind(&socket, &address).map_err(|errno| Error::call("bind", address, errno.raw_os_error()))?;
+    Ok(Some(socket))
+}
+
 /// A UDP socket that talks with `peer` only: the kernel drops what comes from elsewhere, and picks the port at random.
 /// Non-blocking.
 pub fn udp_to(peer: SocketAddr) -> Result<UdpSocket> {

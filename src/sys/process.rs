@@ -31,6 +31,7 @@ bitflags! {
         const IPC = libc::CLONE_NEWIPC as u64;
         const UTS = libc::CLONE_NEWUTS as u64;
         const CGROUP = libc::CLONE_NEWCGROUP as u64;
+        const USER = libc::CLONE_NEWUSER as u64;
     }
 }
 

@@ -29,6 +29,19 @@ pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<()> {
     setresuid(uid_, uid_, uid_).map_err(failed("setresuid", uid))
 }
 
+/// Makes new files the user's and the group's, while all rights stay: the kernel takes some of them away with the change (capabilities(7),
+/// "Effect of user ID changes"), so they are taken up again.
+pub fn create_as(uid: u32, gid: u32) -> Result<()> {
+    use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
+    let (user, group) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    // Neither call tells whether it has worked, but each tells what was before.
+    if (setfsgid(group), setfsgid(group)).1 != group || (setfsuid(user), setfsuid(user)).1 != user {
+        return Err(Error::call("setfsuid", uid, libc::EPERM));
+    }
+    let held = caps::read(None, CapSet::Permitted).map_err(|_| Error::call("capget", "", last_errno()))?;
+    caps::set(None, CapSet::Effective, &held).map_err(|_| Error::call("capset", "Effective", last_errno()))
+}
+
 /// The names of capabilities(7) (`CAP_CHOWN`) as a set; a name that this kernel's headers do not know is an error.
 fn set_of(names: &[String]) -> Result<CapsHashSet> {
     names.iter().map(|name| Capability::from_str(name).map_err(|_| Error::said(format!("{name} is not a capability")))).collect()

@@ -72,7 +72,8 @@ impl Volumes {
     pub fn set_up(pod: &PodSpec, dir: &Path, memory: Option<u64>, contents: &Contents<'_>) -> Result<Volumes> {
         let group = pod.security_context.as_ref().and_then(|context| context.fs_group);
         let mut volumes = Volumes { dir: dir.to_owned(), set_up: Vec::new(), group };
-        for volume in pod.volumes.iter().flatten() {
+        // An image is a container's to find, and nothing of it is the pod's own.
+        for volume in pod.volumes.iter().flatten().filter(|volume| volume.image.is_none()) {
             match volumes.add(volume, memory, contents) {
                 Ok(source) => volumes.set_up.push(source),
                 Err(error) => {

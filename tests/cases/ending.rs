@@ -121,7 +121,7 @@ fn supervisor(world: &crate::world::World) -> nix::unistd::Pid {
 }
 
 /// Kills the supervisor of pod `p` outright, and waits until it is gone.
-fn kill_supervisor(world: &crate::world::World) {
+pub fn kill_supervisor(world: &crate::world::World) {
     let pid = supervisor(world);
     nix::sys::signal::kill(pid, Signal::SIGKILL).expect("it runs");
     let gone = crate::process::poll(crate::process::seconds(10), || {

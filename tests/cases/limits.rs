@@ -4,14 +4,14 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::Case;
 use crate::inits::exit;
 use crate::left;
 use crate::pod::{Pod, once, serve};
-use crate::world::World;
+use crate::world::{World, container};
+use crate::{Case, case};
 
 /// All values of a cgroup file beneath the world's cgroup.
-fn values(world: &World, file: &str) -> Vec<String> {
+pub fn values(world: &World, file: &str) -> Vec<String> {
     left::cgroups(world.cgroup()).iter().filter_map(|dir| fs::read_to_string(dir.join(file)).ok()).map(|text| text.trim().to_owned()).collect()
 }
 
@@ -31,6 +31,91 @@ pub const CASES: &[Case] = &[
             assert!(weight.iter().any(|v| v == "35" || v == "256"), "{weight:?}");
         },
     },
+    Case {
+        id: "RES-03",
+        needs: &["cgroup.memory", "cgroup.cpu"],
+        run: |world| {
+            // The pod as a whole is limited; a container without a limit of its own has the pod's.
+            let whole = json!({ "requests": { "memory": "96Mi" }, "limits": { "cpu": "500m", "memory": "128Mi" } });
+            let pod = Pod::new("p", "Always").spec("resources", whole);
+            let tell = "echo $LIMIT >/story/limit; cat /proc/self/oom_score_adj >/story/score; ";
+            let limit = json!([{ "name": "LIMIT", "valueFrom": { "resourceFieldRef": { "resource": "limits.memory", "divisor": "1Mi" } } }]);
+            let pod = pod.app("a", &(tell.to_owned() + &serve("0", 0))).with("a", "env", limit).app("b", &serve("0", 0));
+            world.apply(&pod.with("b", "resources", json!({ "limits": { "memory": "32Mi" } })));
+            let pod = world.wait_ready("p");
+            assert_eq!(pod["status"]["qosClass"], "Burstable");
+            let asked = &pod["spec"]["resources"]["requests"];
+            assert_eq!((&asked["memory"], &asked["cpu"]), (&json!("96Mi"), &json!("500m")), "the cpu limit is the request, too");
+            let memory = [values(world, "memory.max"), values(world, "memory.limit_in_bytes")].concat();
+            let count = |bytes: u64| memory.iter().filter(|v| **v == bytes.to_string()).count();
+            assert_eq!((count(128 << 20), count(32 << 20)), (2, 1), "{memory:?}");
+            assert_eq!(world.written("limit"), "128\n");
+            // (96 - 32) Mi over two containers are 32 Mi each.
+            let meminfo = fs::read_to_string("/proc/meminfo").expect("every Linux has it");
+            let total: u64 = meminfo.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("MemTotal comes first");
+            assert_eq!(world.written("score"), format!("{}\n", (1000 - (32 << 10) * 1000 / total).clamp(3, 999)));
+        },
+    },
+    case("RES-02", |world| {
+        // The class, and how willingly the kernel kills each container when memory runs out.
+        let amounts = |text: &str| -> serde_json::Value {
+            text.split_whitespace().map(|pair| pair.split_once('=').expect("NAME=AMOUNT")).map(|(name, amount)| (name.to_owned(), json!(amount))).collect()
+        };
+        let resources = |requests: &str, limits: &str| json!({ "requests": amounts(requests), "limits": amounts(limits) });
+        let say = |name: &str| format!("cat /proc/self/oom_score_adj >/story/{name}; {}", serve("0", 0));
+        let meminfo = fs::read_to_string("/proc/meminfo").expect("every Linux has it");
+        let bytes = meminfo.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("MemTotal comes first") * 1024;
+        let score = |mebibytes: u64| (1000 - (mebibytes << 20) * 1000 / bytes).clamp(3, 999).to_string();
+        for (name, sidecar, app, class, scores) in [
+            ("best", resources("", ""), resources("", ""), "BestEffort", ["1000".to_owned(), "1000".to_owned()]),
+            ("part", resources("", "cpu=10m memory=32Mi"), resources("", "memory=32Mi"), "Burstable", [score(32), score(32)]),
+            ("less", resources("memory=8Mi", ""), resources("memory=300Mi", ""), "Burstable", [score(300), score(300)]),
+            ("cpu", resources("", ""), resources("cpu=10m", ""), "Burstable", ["999".to_owned(), "999".to_owned()]),
+        ] {
+            let pod = Pod::new(name, "Always").sidecar("s", &say(&format!("{name}.s"))).app("a", &say(&format!("{name}.a")));
+            world.apply_with(&pod.with("s", "resources", sidecar).with("a", "resources", app), &["--allow-unenforced"]);
+            let pod = world.wait_ready(name);
+            assert_eq!(pod["status"]["qosClass"], class, "{name}");
+            let found = ["s", "a"].map(|container| world.written(&format!("{name}.{container}")).trim().to_owned());
+            assert_eq!(found, scores, "{name}");
+            world.minipod(&["delete", "pod", name, "--now"]).ok();
+        }
+    }),
+    Case {
+        id: "RES-04",
+        needs: &["cgroup.memory", "cgroup.cpu", "oom_score_adj"],
+        run: |world| {
+            let limits = json!({ "limits": { "cpu": "10m", "memory": "32Mi" } });
+            let say = format!("cat /proc/self/oom_score_adj >/story/score; {}", serve("0", 0));
+            world.apply(&Pod::new("p", "Always").sidecar("s", &serve("0", 0)).app("a", &say).with("s", "resources", limits.clone()).with(
+                "a",
+                "resources",
+                limits,
+            ));
+            assert_eq!(world.wait_ready("p")["status"]["qosClass"], "Guaranteed");
+            assert_eq!(world.written("score"), "-997\n");
+        },
+    },
+    case("MSG-01", |world| {
+        let ends = |name: &str, script: &str, changes: &[(&str, serde_json::Value)]| {
+            let pod = changes.iter().fold(Pod::new(name, "Never").app("a", script), |pod, (field, value)| pod.with("a", field, value.clone()));
+            world.apply(&pod);
+            let pod = world.wait(name, "its end", |pod| matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")));
+            container(&pod, "a")["state"]["terminated"]["message"].as_str().unwrap_or_default().to_owned()
+        };
+        assert_eq!(ends("file", "printf words >/dev/termination-log", &[]), "words");
+        let path = [("terminationMessagePath", json!("/tmp/last")), ("securityContext", json!({ "runAsUser": 1000 }))];
+        assert_eq!(ends("path", "printf mine >/tmp/last; exit 1", &path), "mine", "also without root");
+        let long = "head -c 5000 /dev/zero | tr '\\0' x >/dev/termination-log; printf end >>/dev/termination-log";
+        assert_eq!(ends("long", long, &[]), format!("{}end", "x".repeat(4093)), "the last 4096 bytes");
+        let logs = [("terminationMessagePolicy", json!("FallbackToLogsOnError"))];
+        let lines = "i=0; while [ $i -lt 100 ]; do echo line $i; i=$((i+1)); done; exit 1";
+        assert_eq!(ends("lines", lines, &logs), (20..100).map(|n| format!("line {n}\n")).collect::<String>(), "the last 80 lines");
+        let wide = "head -c 3000 /dev/zero | tr '\\0' y; exit 1";
+        assert_eq!(ends("wide", wide, &logs), "y".repeat(2048), "at most 2048 bytes of the log");
+        assert_eq!(ends("good", "echo all is well", &logs), "", "not after success");
+        assert_eq!(ends("both", "echo log; printf file >/dev/termination-log; exit 1", &logs), "file", "the file wins");
+    }),
     Case {
         id: "INI-08",
         needs: &["cgroup.memory"],

@@ -31,22 +31,27 @@ mod examples;
 mod faults;
 mod foreground;
 mod hooks;
+mod host_ports;
 mod inits;
 mod inside;
 mod jobs;
 mod left;
 mod limits;
 mod logs;
+mod names;
 mod needs;
 mod objects;
 mod pod;
 mod probes;
 mod process;
+mod resize;
 mod restart;
 mod security;
 mod shared;
 mod sidecars;
 mod status;
+mod top;
+mod users;
 mod validation;
 mod verbs;
 mod volumes;
@@ -91,6 +96,7 @@ fn main() -> ExitCode {
         inits::CASES,
         sidecars::CASES,
         shared::CASES,
+        host_ports::CASES,
         restart::CASES,
         status::CASES,
         ending::CASES,
@@ -103,10 +109,14 @@ fn main() -> ExitCode {
         ephemeral::CASES,
         volumes::CASES,
         environment::CASES,
+        names::CASES,
         objects::CASES,
         security::CASES,
+        users::CASES,
         escapes::CASES,
         limits::CASES,
+        resize::CASES,
+        top::CASES,
         faults::CASES,
         words::CASES,
         jobs::CASES,
@@ -128,8 +138,7 @@ fn main() -> ExitCode {
 fn judge(case: &'static Case) -> Result<Completion, Failed> {
     if let Some(word) = needs::BASE.iter().chain(case.needs).find(|need| !needs::met(need)) {
         return match std::env::var("MINIPOD_REQUIRE").as_deref() {
-            // That one is met by `scripts/cases --vm`, and nobody would thank us for meeting it elsewhere.
-            Ok("all") if word != &needs::OWN_MACHINE => Err(Failed::from(format!("needs {word}"))),
+            Ok("all") if !needs::OF_THE_VM.contains(word) => Err(Failed::from(format!("needs {word}"))),
             _ => Ok(Completion::ignored_with(word)),
         };
     }

@@ -13,6 +13,9 @@ pub const BASE: &[&str] = &["root", "cgroup2", "overlay", "netns", "images"];
 /// A throw-away machine, for what cannot be done in a namespace: its clock is set.
 pub const OWN_MACHINE: &str = "own-machine";
 
+/// What `scripts/cases --vm` meets, where its cases are run by `scripts/test`, and what other machines need not have.
+pub const OF_THE_VM: &[&str] = &[OWN_MACHINE, "oom_score_adj"];
+
 static KNOWN: Mutex<BTreeMap<String, bool>> = Mutex::new(BTreeMap::new());
 
 /// Is the need of this name met on this machine? Panics on a word that nobody defined.
@@ -45,9 +48,25 @@ fn look(word: &str) -> bool {
         "unshare" => works(&["unshare", "--version"]),
         "setpriv" => works(&["setpriv", "--version"]),
         "cgroup.memory" | "cgroup.cpu" | "cgroup.pids" => controller(&word["cgroup.".len()..]),
+        "idmap" => idmap(),
+        // Less than before takes CAP_SYS_RESOURCE, which not every machine gives to root.
+        "oom_score_adj" => works(&["sh", "-c", "echo -997 >/proc/self/oom_score_adj"]),
+        // What is written to a disk can be dropped from memory, what is written to a file system in memory cannot.
+        "disk" => works(&["sh", "-c", "case $(stat -f -c %T ${TMPDIR:-/tmp}) in tmpfs|ramfs|overlayfs) exit 1; esac"]),
         "script" => works(&["script", "--version"]),
         _ => panic!("no such need: {word}"),
     }
+}
+
+/// Can the image store, a directory of ours and a tmpfs be shown with other ids?
+fn idmap() -> bool {
+    let Ok(users) = minipod::sys::users::new_user_namespace(0x7000_0000, 65536) else { return false };
+    let can = |path: PathBuf| {
+        let tree = minipod::sys::file::open_dir(path).and_then(|dir| minipod::sys::mount::copy_tree(dir, false));
+        tree.and_then(|tree| minipod::sys::mount::map_ids(tree, &users)).is_ok()
+    };
+    let tmpfs = minipod::sys::mount::new_filesystem("tmpfs", "tmpfs", &[], Default::default());
+    can(images()) && can(std::env::temp_dir()) && tmpfs.and_then(|tree| minipod::sys::mount::map_ids(tree, &users)).is_ok()
 }
 
 /// Can groups of this controller be made, in either version?

@@ -2,10 +2,10 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::pod::{Pod, await_file, serve};
-use crate::world::restarts;
+use crate::world::{World, container, restarts};
 use crate::{Case, case};
 
 pub const CASES: &[Case] = &[
@@ -58,7 +58,51 @@ pub const CASES: &[Case] = &[
         assert_eq!(std::fs::read_dir(&outside).expect("still there").count(), 0);
         assert_eq!(std::fs::metadata(&outside).expect("still there").permissions().mode() & 0o777, 0o755);
     }),
+    case("VOL-I1", |world| images(world, true)),
+    Case { id: "VOL-I2", needs: &["idmap"], run: |world| images(world, false) },
+    case("VOL-I3", |world| {
+        // What is missing is told of the container, as its own image would be, and found when it is there.
+        let missing = json!({ "image": { "reference": "nowhere/to/be:found", "pullPolicy": "Never" } });
+        world.apply(&Pod::new("p", "Always").app("a", &serve("0", 0)).volume("i", missing, &[("a", "/i")]));
+        let pod = world.wait("p", "a reason", |pod| container(pod, "a")["state"]["waiting"]["reason"] == "ErrImageNeverPull");
+        let said = container(&pod, "a")["state"]["waiting"]["message"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(said, "Container image \"nowhere/to/be:found\" is not present with pull policy of Never");
+        world.delete("p");
+        let empty = Pod::new("p", "Always").app("a", &serve("0", 0)).volume("i", json!({ "image": {} }), &[("a", "/i")]);
+        world.minipod(&["apply", "-f", &world.manifest(&empty)]).fails_with(&["spec.volumes[1].image.reference: Required"]);
+    }),
 ];
+
+/// Images of one layer and of two as volumes, whole and in part, for two containers and over a restart.
+fn images(world: &World, host_users: bool) {
+    let look = "stat -c '%u %g' /one/usr/bin/busybox /two/etc/nginx /part; ls /part; /one/usr/bin/busybox true || echo noexec; touch /two/x || echo sealed";
+    let script = format!("{{ {look}; }} >/story/said 2>/dev/null; echo end >/story/end; {}; exit 1", await_file("go"));
+    let image = |name: &str| json!({ "image": { "reference": name } });
+    let pod = Pod::new("p", "Always")
+        .app("a", &script)
+        .app("b", &serve("0", 0))
+        .spec("hostUsers", json!(host_users))
+        .volume("one", image("busybox"), &[("a", "/one"), ("b", "/one")])
+        .volume("two", image("nginx"), &[("a", "/two")]);
+    let mut object: Value = serde_json::from_str(&pod.manifest(&world.path("story").display().to_string())).expect("made from JSON");
+    let mounts = object["spec"]["containers"][0]["volumeMounts"].as_array_mut().expect("made as an array");
+    mounts.push(json!({ "name": "two", "mountPath": "/part", "subPath": "etc/nginx" }));
+    let file = world.file(&object.to_string());
+    let plan = world.minipod(&["explain", &file, "-c", "a"]).ok();
+    assert!(plan.contains("/scene/images/two (only etc/nginx in it) at /part (ro)"), "{plan}");
+    world.minipod(&["apply", "-f", &file]).ok();
+    let look_again = || {
+        world.written("end");
+        let said = world.written("said");
+        assert!(said.starts_with("0 0\n0 0\n0 0\n") && said.contains("nginx.conf\n") && said.ends_with("noexec\nsealed\n"), "{said}");
+    };
+    look_again();
+    world.exec("p", "b", &["test", "-e", "/one/usr/bin/busybox"]).ok();
+    std::fs::remove_file(world.path("story").join("end")).expect("it was written");
+    world.touch("go");
+    world.wait("p", "a restart", |pod| restarts(pod, "a") == 1);
+    look_again();
+}
 
 /// Is there a file with exactly this content beneath a directory (the image store apart)?
 fn holds(dir: &std::path::Path, content: &[u8]) -> bool {

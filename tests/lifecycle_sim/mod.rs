@@ -333,6 +333,7 @@ impl<'a> World<'a> {
                     "ready" => Event::ReadyChanged(c, true),
                     "unready" => Event::ReadyChanged(c, false),
                     "unhealthy" => Event::ProbeFailed(c, Probe::Liveness),
+                    "resize" => Event::Resized(c),
                     "stuck" => Event::ProbeFailed(c, Probe::Startup),
                     "post" => Event::HookDone(c, Hook::PostStart, Ok(())),
                     "post!" => failed(Hook::PostStart, "hook failed"),

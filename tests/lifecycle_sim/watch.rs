@@ -107,6 +107,7 @@ impl Watch {
             }
             Event::HookDone(c, Hook::PostStart, Err(_)) => self.doom(*c, now, spec.grace_seconds * 1000, false),
             Event::HookDone(c, Hook::PreStop, _) => self.seen[c.0].pre = self.seen[c.0].pre.map(|_| true),
+            Event::Resized(c) => self.doom(*c, now, spec.grace_seconds * 1000, true),
             Event::ProbeFailed(c, probe) => {
                 let asked = spec.container(*c);
                 let own = match probe {

@@ -47,7 +47,6 @@ impl Row {
         match (self.verdict, self.fine) {
             // That a value has no effect either goes without saying.
             (Verdict::NoEffect(_), _) | (_, Fine::Never) => why.to_owned(),
-            (_, Fine::HostNetwork) => format!("{why}; with it, it holds by itself"),
             (_, Fine::Values(values)) => format!("{why}; {} is accepted", values.join(" or ")),
         }
     }

@@ -61,8 +61,9 @@ fn one(container: &Container, spec: &PodSpec, known: &HashSet<&str>, at: &At, fi
     if let Some(requirements) = &container.resources {
         resources::of(requirements, resources::Of::Container, &at.field("resources"), findings);
     }
+    resources::resize_policy(container, container.restart_policy.as_deref().or(spec.restart_policy.as_deref()), &at.field("resizePolicy"), findings);
     security::of(container, spec, at, findings);
-    restart::of(container, spec, at, findings);
+    restart::of(container, at, findings);
     handlers::of(container, spec, at, findings);
 }
 

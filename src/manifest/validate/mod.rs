@@ -44,9 +44,7 @@ fn spec(spec: &PodSpec, at: &At, findings: &mut Findings) {
     let volumes = volumes::all(spec, &at.field("volumes"), findings);
     volumes::tokens(spec, &at.field("volumes"), findings);
     containers::all(spec, &volumes, at, findings);
-    if let Some(resources) = &spec.resources {
-        resources::of(resources, resources::Of::Pod, &at.field("resources"), findings);
-    }
+    resources::of_pod(spec, at, findings);
     restart::pod(spec, at, findings);
     network::pod(spec, at, findings);
     security::pod(spec, at, findings);

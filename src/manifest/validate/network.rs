@@ -11,10 +11,13 @@ use crate::manifest::path::At;
 const MOST_NAMESERVERS: usize = 3;
 const MOST_SEARCHES: usize = 32;
 const MOST_SEARCH_CHARACTERS: usize = 2048;
+/// The kernel's hostname has at most 64 (sethostname(2)).
+const MOST_HOSTNAME_CHARACTERS: usize = 64;
 
 pub fn pod(spec: &PodSpec, at: &At, findings: &mut Findings) {
     names::check_if_set(spec.hostname.as_ref(), names::label, &at.field("hostname"), findings);
     names::check_if_set(spec.subdomain.as_ref(), names::label, &at.field("subdomain"), findings);
+    hostname_override(spec, &at.field("hostnameOverride"), findings);
     for (index, alias) in spec.host_aliases.iter().flatten().enumerate() {
         host_alias(alias, &at.field("hostAliases").index(index), findings);
     }
@@ -25,6 +28,20 @@ pub fn pod(spec: &PodSpec, at: &At, findings: &mut Findings) {
         Some(config) => dns_config(config, none, &at.field("dnsConfig"), findings),
         None if none => findings.required(&at.field("dnsConfig"), "must provide `dnsConfig` when `dnsPolicy` is None"),
         None => {}
+    }
+}
+
+/// A name of its own for the kernel (KEP-4762): a domain name, but never the longer of two.
+fn hostname_override(spec: &PodSpec, at: &At, findings: &mut Findings) {
+    let Some(name) = spec.hostname_override.as_ref() else { return };
+    names::check(name, names::subdomain, at, findings);
+    if name.len() > MOST_HOSTNAME_CHARACTERS {
+        findings.too_long(at, MOST_HOSTNAME_CHARACTERS);
+    }
+    for (field, set) in [("setHostnameAsFQDN", spec.set_hostname_as_fqdn), ("hostNetwork", spec.host_network)] {
+        if set == Some(true) {
+            findings.forbidden(at, format!("may not be set when `{field}` is true"));
+        }
     }
 }
 

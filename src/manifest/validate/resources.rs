@@ -1,15 +1,19 @@
 //! Requests and limits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
+use super::containers::word;
 use super::names;
+use crate::manifest::default;
 use crate::manifest::fault::Findings;
 use crate::manifest::path::At;
 use crate::manifest::quantity::Quantity;
 
+/// What a pod as a whole can have here, and what of a running container may change.
+const OF_PODS: &[&str] = &["cpu", "memory"];
 const STANDARD: &[&str] = &["cpu", "memory", "ephemeral-storage"];
 
 /// Names that mean something in a ResourceQuota, but not in a container.
@@ -63,6 +67,49 @@ pub fn of(resources: &ResourceRequirements, whose: Of, at: &At, findings: &mut F
     let names = || limits.keys().chain(requests.keys());
     if names().any(|name| is_huge(name)) && !names().any(|name| matches!(*name, "cpu" | "memory")) {
         findings.forbidden(at, "HugePages require cpu or memory");
+    }
+}
+
+/// The pod as a whole, and that its containers fit into it (`validatePodResourceConsistency`).
+pub fn of_pod(spec: &PodSpec, at: &At, findings: &mut Findings) {
+    let Some(whole) = &spec.resources else { return };
+    let resources_at = at.field("resources");
+    of(whole, Of::Pod, &resources_at, findings);
+    let amount = |list: &Option<BTreeMap<String, Text>>, name: &str| list.as_ref()?.get(name).and_then(|text| Quantity::parse(&text.0).ok());
+    for name in OF_PODS {
+        if let (Some(request), Some(together)) = (amount(&whole.requests, name), default::together(spec, name))
+            && request < together
+        {
+            let detail = format!("must be greater than or equal to aggregate container requests of {together}");
+            findings.invalid(&resources_at.field("requests").key(name), request.to_string(), detail);
+        }
+        let Some(limit) = amount(&whole.limits, name) else { continue };
+        for (index, container) in spec.containers.iter().enumerate() {
+            if let Some(own) = container.resources.as_ref().and_then(|resources| amount(&resources.limits, name)).filter(|own| *own > limit) {
+                // Upstream's own path leads into spec.resources, where there is no container.
+                let (containers, detail) = (at.field("containers"), format!("must be less than or equal to pod limits of {limit}"));
+                findings.invalid(&containers.index(index).field("resources").field("limits").key(name), own.to_string(), detail);
+            }
+        }
+    }
+}
+
+/// What a change of resources means for the container (`validateResizePolicy`).
+pub fn resize_policy(container: &Container, restart_policy: Option<&str>, at: &At, findings: &mut Findings) {
+    let mut known = HashSet::new();
+    for (index, policy) in container.resize_policy.iter().flatten().enumerate() {
+        let at = at.index(index);
+        if !known.insert(&policy.resource_name) {
+            findings.duplicate(&at, &policy.resource_name);
+        }
+        word(Some(&policy.resource_name), OF_PODS, &at.field("resourceName"), findings);
+        match policy.restart_policy.as_str() {
+            "" => findings.required(&at.field("restartPolicy"), ""),
+            "RestartContainer" if restart_policy == Some("Never") => {
+                findings.invalid(&at.field("restartPolicy"), "RestartContainer", "must be 'NotRequired' when pod `restartPolicy` is 'Never'");
+            }
+            known => word(Some(known), &["NotRequired", "RestartContainer"], &at.field("restartPolicy"), findings),
+        }
     }
 }
 

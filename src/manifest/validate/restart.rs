@@ -1,7 +1,5 @@
 //! Restart policies of the pod and of its containers, and rules by exit code (KEP-5307, KEP-5532).
 
-use std::collections::HashSet;
-
 use k8s_openapi::api::core::v1::{Container, ContainerRestartRule, PodSpec};
 
 use super::containers::word;
@@ -15,8 +13,7 @@ pub fn pod(spec: &PodSpec, at: &At, findings: &mut Findings) {
     word(spec.restart_policy.as_deref(), &["Always", "OnFailure", "Never"], &at.field("restartPolicy"), findings);
 }
 
-pub fn of(container: &Container, spec: &PodSpec, at: &At, findings: &mut Findings) {
-    resize(container, spec, &at.field("resizePolicy"), findings);
+pub fn of(container: &Container, at: &At, findings: &mut Findings) {
     word(container.restart_policy.as_deref(), &["Always", "Never", "OnFailure"], &at.field("restartPolicy"), findings);
     let rules = container.restart_policy_rules.as_deref().unwrap_or_default();
     if !rules.is_empty() && container.restart_policy.is_none() {
@@ -28,25 +25,6 @@ pub fn of(container: &Container, spec: &PodSpec, at: &At, findings: &mut Finding
     }
     for (index, rule) in rules.iter().enumerate() {
         self::rule(rule, &at.index(index), findings);
-    }
-}
-
-/// `validateResizePolicy`. A resize that restarts the container would bring one back that must not come back.
-fn resize(container: &Container, spec: &PodSpec, at: &At, findings: &mut Findings) {
-    let mut known = HashSet::new();
-    for (index, policy) in container.resize_policy.iter().flatten().enumerate() {
-        if !known.insert(&policy.resource_name) {
-            findings.duplicate(&at.index(index), &policy.resource_name);
-        }
-        for (text, words) in [(&policy.resource_name, ["cpu", "memory"]), (&policy.restart_policy, ["NotRequired", "RestartContainer"])] {
-            match text.as_str() {
-                "" => findings.required(at, ""),
-                text => word(Some(text), &words, at, findings),
-            }
-        }
-        if spec.restart_policy.as_deref() == Some("Never") && policy.restart_policy != "NotRequired" {
-            findings.invalid(at, &policy.restart_policy, "must be 'NotRequired' when pod `restartPolicy` is 'Never'");
-        }
     }
 }
 

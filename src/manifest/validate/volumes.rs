@@ -49,6 +49,13 @@ fn one(volume: &Volume, at: &At, findings: &mut Findings) {
             Ok(_) => {}
         }
     }
+    if let Some(image) = &volume.image {
+        let at = at.field("image");
+        if image.reference.as_deref().unwrap_or_default().is_empty() {
+            findings.required(&at.field("reference"), "");
+        }
+        super::containers::word(image.pull_policy.as_deref(), &["Always", "IfNotPresent", "Never"], &at.field("pullPolicy"), findings);
+    }
     super::sources::volume(volume, at, findings);
     if let Some(host) = &volume.host_path {
         let at = at.field("hostPath");

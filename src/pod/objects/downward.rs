@@ -82,14 +82,16 @@ fn quoted(text: &str) -> String {
     out
 }
 
-/// A limit or a request of a container in units of the divisor, rounded up. A request that is not set is 0.
-pub fn resource(container: &Container, asked: &ResourceFieldSelector, machine: Allocatable) -> Result<String> {
+/// A limit or a request of a container in units of the divisor, rounded up. A request that is not set is 0; a limit is as high as that of
+/// the pod as a whole, or as what the machine has.
+pub fn resource(pod: &Pod, container: &Container, asked: &ResourceFieldSelector, machine: Allocatable) -> Result<String> {
     let unknown = || Error::said(format!("unsupported container resource : {}", asked.resource));
     let (list, name) = asked.resource.split_once('.').ok_or_else(unknown)?;
     let resources = container.resources.as_ref();
+    let whole = pod.spec.as_ref().and_then(|spec| spec.resources.as_ref());
     let given = |list: Option<&BTreeMap<String, _>>| list.and_then(|list| list.get(name)).cloned();
     let text = match list {
-        "limits" => given(resources.and_then(|resources| resources.limits.as_ref())),
+        "limits" => given(resources.and_then(|resources| resources.limits.as_ref())).or_else(|| given(whole.and_then(|whole| whole.limits.as_ref()))),
         "requests" => given(resources.and_then(|resources| resources.requests.as_ref())),
         _ => return Err(unknown()),
     };
@@ -168,9 +170,13 @@ mod tests {
             (&bare, "limits.hugepages-2Mi", None, "0"),
         ] {
             let asked: ResourceFieldSelector = serde_json::from_value(json!({"resource": resource_name, "divisor": divisor})).unwrap();
-            assert_eq!(resource(container, &asked, machine).unwrap(), value, "{resource_name} {divisor:?}");
+            assert_eq!(resource(&pod(), container, &asked, machine).unwrap(), value, "{resource_name} {divisor:?}");
         }
         let asked = ResourceFieldSelector { resource: "limits.pods".into(), ..Default::default() };
-        assert!(resource(&bare, &asked, machine).is_err());
+        assert!(resource(&pod(), &bare, &asked, machine).is_err());
+        let mut limited = pod();
+        limited.spec.as_mut().unwrap().resources = serde_json::from_value(json!({"limits": {"cpu": "1500m"}})).unwrap();
+        let asked: ResourceFieldSelector = serde_json::from_value(json!({"resource": "limits.cpu", "divisor": "1m"})).unwrap();
+        assert_eq!(resource(&limited, &bare, &asked, machine).unwrap(), "1500", "the limit of the pod as a whole");
     }
 }

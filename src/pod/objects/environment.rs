@@ -73,7 +73,7 @@ impl Origin<'_> {
         }
         if let Some(asked) = &from.resource_field_ref {
             let named = asked.container_name.as_deref().filter(|name| !name.is_empty());
-            return downward::resource(container_of(self.pod, named)?.unwrap_or(container), asked, self.machine).map(Some);
+            return downward::resource(self.pod, container_of(self.pod, named)?.unwrap_or(container), asked, self.machine).map(Some);
         }
         if let Some(asked) = &from.config_map_key_ref {
             return self.of_config_map(asked);

@@ -67,7 +67,7 @@ impl Origin<'_> {
                 (Some(asked), _) => downward::field(self.pod, &asked.field_path)?,
                 (None, Some(asked)) => {
                     let container = container_of(self.pod, Some(asked.container_name.as_deref().unwrap_or_default()))?;
-                    container.map_or(Ok(String::new()), |container| downward::resource(container, asked, self.machine))?
+                    container.map_or(Ok(String::new()), |container| downward::resource(self.pod, container, asked, self.machine))?
                 }
                 (None, None) => String::new(),
             };

@@ -54,6 +54,13 @@ impl Supervisor {
             Ok(Some((Request::Exec { container }, _))) => self.lend(&client, &container),
             Ok(Some((Request::Attach { container, stdin }, _))) => self.attach(number, &client, &container, stdin),
             Ok(Some((Request::Debug { container, attach }, _))) => self.debug(number, &client, &container, attach),
+            Ok(Some((Request::Resize { container, limits, requests }, _))) => {
+                let answer = match self.resize(&container, limits, requests) {
+                    Ok(()) => Reply::Done {},
+                    Err(error) => Reply::Refused { why: error.to_string() },
+                };
+                control::send(&client, &answer, &[])
+            }
             Ok(Some((Request::EndInput {}, _))) => {
                 self.end_input(number);
                 control::send(&client, &Reply::Done {}, &[])

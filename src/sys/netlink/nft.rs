@@ -2,8 +2,11 @@
 //!
 //! The expressions are what `nft --debug=netlink` prints for a rule: load a field into register 1, mask it, compare it.
 
+mod forward;
+
 use std::net::Ipv4Addr;
 
+pub use forward::Forward;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE};
 use netlink_packet_netfilter::nftables::{
     Bitwise, ChainAttribute, ChainMessage, Cmp, DataAttribute, ExpressionAttribute, Expressions, Hook, InetHookNumber, ListAttribute,
@@ -46,19 +49,16 @@ impl Netlink {
     ///                 ip saddr IP/PREFIX ip daddr != IP/PREFIX masquerade } }
     /// ```
     pub fn new_masquerade(&mut self, name: &str, ip: Ipv4Addr, prefix: u8) -> Result<()> {
-        let chain = "postrouting";
-        let mut rule = Vec::new();
-        rule.extend(address_in(SOURCE, ip, prefix, Operator::Equal));
-        rule.extend(address_in(DESTINATION, ip, prefix, Operator::NotEqual));
-        rule.push(Expressions::Other { expression_type: "masq".into(), attributes: vec![] }.into());
-        let attributes = vec![RuleAttribute::Table(name.into()), RuleAttribute::Chain(chain.into()), RuleAttribute::Expressions(rule)];
-        let mut rule = request("NFT_MSG_NEWRULE", name, Message::NewRule(RuleMessage { attributes }));
-        rule.flags |= NLM_F_CREATE | NLM_F_APPEND;
+        let postrouting = "postrouting";
+        let mut leaving = Vec::new();
+        leaving.extend(address_in(SOURCE, ip, prefix, Operator::Equal));
+        leaving.extend(address_in(DESTINATION, ip, prefix, Operator::NotEqual));
+        leaving.push(masquerade());
         // Deleting the table first, as nft's "replace" does, would make closing the socket wait some 10 ms.
         self.transaction(vec![
             request("NFT_MSG_NEWTABLE", name, Message::NewTable(table(name))).create(),
-            request("NFT_MSG_NEWCHAIN", name, Message::NewChain(nat_chain(name, chain))).create(),
-            rule,
+            chain(name, postrouting, "nat", InetHookNumber::PostRouting, SRCNAT),
+            rule(name, postrouting, leaving),
         ])
     }
 
@@ -93,11 +93,22 @@ fn table(name: &str) -> TableMessage {
     TableMessage { attributes: vec![TableAttribute::Name(name.into())] }
 }
 
-fn nat_chain(table: &str, name: &str) -> ChainMessage {
-    let hook = vec![Hook::Number(InetHookNumber::PostRouting.into()), Hook::Priority(SRCNAT)];
+fn chain(table: &str, name: &str, kind: &str, hook: InetHookNumber, priority: u32) -> Request<NetfilterMessage> {
+    let hook = vec![Hook::Number(hook.into()), Hook::Priority(priority)];
     let attributes =
-        vec![ChainAttribute::Table(table.into()), ChainAttribute::Name(name.into()), ChainAttribute::Hook(hook), ChainAttribute::Type("nat".into())];
-    ChainMessage { attributes }
+        vec![ChainAttribute::Table(table.into()), ChainAttribute::Name(name.into()), ChainAttribute::Hook(hook), ChainAttribute::Type(kind.into())];
+    request("NFT_MSG_NEWCHAIN", table, Message::NewChain(ChainMessage { attributes })).create()
+}
+
+fn rule(table: &str, chain: &str, expressions: Vec<Expression>) -> Request<NetfilterMessage> {
+    let attributes = vec![RuleAttribute::Table(table.into()), RuleAttribute::Chain(chain.into()), RuleAttribute::Expressions(expressions)];
+    let mut request = request("NFT_MSG_NEWRULE", table, Message::NewRule(RuleMessage { attributes }));
+    request.flags |= NLM_F_CREATE | NLM_F_APPEND;
+    request
+}
+
+fn masquerade() -> Expression {
+    Expressions::Other { expression_type: "masq".into(), attributes: vec![] }.into()
 }
 
 /// The address at `offset` of the IPv4 header, compared with a network.
