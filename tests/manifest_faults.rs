@@ -126,7 +126,7 @@ fn metadata_follows_the_rules_of_names() {
         ("{generateName: A-}", vec!["metadata.generateName: Invalid value: \"A-\""]),
         ("{name: a.b-c}", vec![]),
         ("{name: a_b}", vec!["f:3:18: metadata.name: Invalid value: \"a_b\": a lowercase RFC 1123 subdomain must"]),
-        ("{name: a, namespace: a.b}", vec!["metadata.namespace: Invalid value: \"a.b\": a lowercase RFC 1123 label"]),
+        ("{name: a, namespace: a.b}", vec!["metadata.namespace: Invalid value: \"a.b\": must not contain dots"]),
         (
             "{name: a, labels: {'-x': a, y: '$Z', z: ''}}",
             vec!["metadata.labels: Invalid value: \"-x\": name part must consist of", "f:3:42: metadata.labels: Invalid value: \"$Z\": a valid label must be"],
@@ -245,7 +245,11 @@ fn resources_follow_their_rules() {
         ("resources: {limits: {cpu: 1, hugepages-2Mi: 2Mi}}", &["limits.hugepages-2Mi: only cpu and memory are supported yet"]),
         (
             "resources: {requests: {pids: 5}}",
-            &["requests.pids: only cpu and memory are supported yet", "requests[pids]: Invalid value: \"pids\": must be a standard resource for containers"],
+            &[
+                "requests.pids: only cpu and memory are supported yet",
+                "requests[pids]: Invalid value: \"pids\": must be a standard resource type or fully qualified",
+                "requests[pids]: Invalid value: \"pids\": must be a standard resource for containers",
+            ],
         ),
     ]);
 }
@@ -337,7 +341,7 @@ fn probes_and_hooks_follow_their_rules() {
 #[test]
 fn host_names_and_dns_follow_their_rules() {
     in_spec(&[
-        ("hostname: a.b", &["spec.hostname: Invalid value: \"a.b\": a lowercase RFC 1123 label"]),
+        ("hostname: a.b", &["spec.hostname: Invalid value: \"a.b\": must not contain dots"]),
         ("subdomain: -a", &["spec.subdomain: Invalid value: \"-a\""]),
         (
             "hostAliases: [{ip: 1.2.3, hostnames: [a.b, A]}]",
@@ -414,9 +418,12 @@ fn what_has_no_effect_is_accepted_and_said() {
     let text = pod("", "nodeSelector: {disk: ssd}\nschedulerName: default-scheduler\nenableServiceLinks: false\ntolerations: [{operator: Exists}]");
     let loaded = manifest::read(&text, "f").unwrap();
     let ours = "has no effect here: there is one node, and every pod runs on it";
-    assert_eq!(loaded.warnings, [format!("spec.nodeSelector: {ours}"), format!("spec.tolerations: {ours}")]);
+    assert_eq!(
+        loaded.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        [format!("spec.nodeSelector: {ours}"), format!("spec.tolerations: {ours}")]
+    );
     let text = pod("env: [{name: A, value: a}, {name: A, value: b}]\nresources: {limits: {memory: 1500m}}", "");
-    let warnings = manifest::read(&text, "f").unwrap().warnings;
+    let warnings: Vec<String> = manifest::read(&text, "f").unwrap().warnings.iter().map(ToString::to_string).collect();
     assert!(warnings[0].contains("env[1]: hides previous definition") && warnings[1].contains("fractional byte value"), "{warnings:?}");
 }
 
@@ -526,7 +533,11 @@ fn a_job_is_read_as_strictly_as_a_pod() {
         ("completions: 1\ncompletions: 2", "restartPolicy: Never", "f:7:3: spec.completions: duplicate field"),
         ("completions: one", "restartPolicy: Never", "f:6:16: spec.completions: wrong type: \"one\": must be a whole number, not a string"),
         ("manualSelector: true", "restartPolicy: Never", "f:6:3: spec.manualSelector: a job's pods are those that it made"),
-        ("backoffLimit: 1", "restartPolicy: Never\nhostUsers: false", "f:10:7: spec.template.spec.hostUsers: a user namespace is not supported yet"),
+        (
+            "backoffLimit: 1",
+            "restartPolicy: Never\nschedulingGates: [{name: a}]",
+            "f:10:7: spec.template.spec.schedulingGates: nothing here would ever open it: the pod would not start",
+        ),
     ] {
         let lines = manifest::read(&job(spec, template), "f").unwrap_err().lines();
         assert!(lines.iter().any(|line| line == expected), "{lines:#?}");
@@ -584,4 +595,155 @@ fn the_security_fields_say_what_they_can() {
     ] {
         expect(&mounts(fields, more), expected);
     }
+}
+
+/// A pod whose spec is this, and nothing else.
+fn spec(yaml: &str) -> String {
+    format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec: {{{yaml}}}\n")
+}
+
+/// The rules that people meet, one a row: what stands in the spec, and a line that must be told of it. `{at}` is `spec`.
+#[rustfmt::skip]
+const RULES: &[(&str, &str)] = &[
+    ("containers: []", "{at}.containers: Required value"),
+    ("containers: [{image: b}]", "{at}.containers[0].name: Required value"),
+    ("containers: [{name: a}]", "{at}.containers[0].image: Required value"),
+    ("containers: [{name: a, image: ' x'}]", "{at}.containers[0].image: Invalid value: \" x\": must not have leading or trailing whitespace"),
+    ("containers: [{name: A_b, image: b}]", "{at}.containers[0].name: Invalid value: \"A_b\": a lowercase RFC 1123 label must consist of"),
+    ("containers: [{name: a.b, image: b}]", "{at}.containers[0].name: Invalid value: \"a.b\": must not contain dots"),
+    ("containers: [{name: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, image: b}]", "must be no more than 63 characters"),
+    ("containers: [{name: a, image: b}, {name: a, image: b}]", "{at}.containers[1].name: Duplicate value: \"a\""),
+    ("containers: [{name: a, image: b}], initContainers: [{name: a, image: b}]", "{at}.initContainers[0].name: Duplicate value: \"a\""),
+    ("A, restartPolicy: Sometimes", "{at}.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"OnFailure\", \"Never\""),
+    ("A, initContainers: [{name: i, image: b, readinessProbe: {tcpSocket: {port: 1}}}]", "{at}.initContainers[0].readinessProbe: Forbidden: may not be set for init containers without restartPolicy=Always"),
+    ("A, initContainers: [{name: i, image: b, lifecycle: {preStop: {sleep: {seconds: 1}}}}]", "{at}.initContainers[0].lifecycle: Forbidden: may not be set for init containers without restartPolicy=Always"),
+    ("containers: [{C, restartPolicyRules: [{action: Restart, exitCodes: {operator: In, values: [1]}}]}]", "{c}.restartPolicy: Required value: must specify restartPolicy when restart rules are used"),
+    ("containers: [{C, livenessProbe: {exec: {command: [a]}, tcpSocket: {port: 1}}}]", "{c}.livenessProbe.tcpSocket: Forbidden: may not specify more than 1 handler type"),
+    ("containers: [{C, lifecycle: {postStart: {}}}]", "{c}.lifecycle.postStart: Required value: must specify a handler type"),
+    ("containers: [{C, livenessProbe: {tcpSocket: {port: 1}, successThreshold: 2}}]", "{c}.livenessProbe.successThreshold: Invalid value: 2: must be 1"),
+    ("containers: [{C, startupProbe: {tcpSocket: {port: 1}, successThreshold: 2}}]", "{c}.startupProbe.successThreshold: Invalid value: 2: must be 1"),
+    ("containers: [{C, readinessProbe: {tcpSocket: {port: 1}, terminationGracePeriodSeconds: 5}}]", "{c}.readinessProbe.terminationGracePeriodSeconds: Invalid value: 5: must not be set for readinessProbes"),
+    ("containers: [{C, livenessProbe: {tcpSocket: {port: 1}, terminationGracePeriodSeconds: 0}}]", "{c}.livenessProbe.terminationGracePeriodSeconds: Invalid value: 0: must be greater than 0"),
+    ("containers: [{C, lifecycle: {preStop: {sleep: {seconds: 31}}}}]", "{c}.lifecycle.preStop.sleep.seconds: Invalid value: 31: must be non-negative and less than terminationGracePeriodSeconds (30)"),
+    ("containers: [{C, ports: [{name: a}]}]", "{c}.ports[0].containerPort: Required value"),
+    ("containers: [{C, ports: [{containerPort: 65536}]}]", "{c}.ports[0].containerPort: Invalid value: 65536: must be between 1 and 65535, inclusive"),
+    ("containers: [{C, ports: [{containerPort: 1, name: sixteen-letters-x}]}]", "{c}.ports[0].name: Invalid value: \"sixteen-letters-x\": must be no more than 15 characters"),
+    ("containers: [{C, ports: [{containerPort: 1, name: '80'}]}]", "{c}.ports[0].name: Invalid value: \"80\": must contain at least one letter (a-z)"),
+    ("containers: [{C, ports: [{containerPort: 1, name: a--b}]}]", "{c}.ports[0].name: Invalid value: \"a--b\": must not contain consecutive hyphens"),
+    ("containers: [{C, ports: [{containerPort: 1, name: a-}]}]", "{c}.ports[0].name: Invalid value: \"a-\": must not begin or end with a hyphen"),
+    ("containers: [{C, ports: [{containerPort: 1, name: a}, {containerPort: 2, name: a}]}]", "{c}.ports[1].name: Duplicate value: \"a\""),
+    ("containers: [{C, ports: [{containerPort: 1, hostPort: 8080}]}, {name: d, image: b, ports: [{containerPort: 2, hostPort: 8080}]}]", "{at}.containers[1].ports[0].hostPort: Duplicate value: \"TCP//8080\""),
+    ("hostNetwork: true, containers: [{C, ports: [{containerPort: 1, hostPort: 2}]}]", "{c}.ports[0].hostPort: Invalid value: 2: must match `containerPort` when `hostNetwork` is true"),
+    ("containers: [{C, volumeMounts: [{name: v, mountPath: /x}]}]", "{c}.volumeMounts[0].name: Not found: \"v\""),
+    ("V, containers: [{C, volumeMounts: [{name: v, mountPath: /x}, {name: v, mountPath: /x}]}]", "{c}.volumeMounts[1].mountPath: Invalid value: \"/x\": must be unique"),
+    ("V, containers: [{C, volumeMounts: [{name: v, mountPath: /x, subPath: /a}]}]", "{c}.volumeMounts[0].subPath: Invalid value: \"/a\": must be a relative path"),
+    ("V, containers: [{C, volumeMounts: [{name: v, mountPath: /x, subPath: ../a}]}]", "{c}.volumeMounts[0].subPath: Invalid value: \"../a\": must not contain '..'"),
+    ("V, containers: [{C, volumeMounts: [{name: v, mountPath: /x, subPath: a, subPathExpr: b}]}]", "{c}.volumeMounts[0].subPathExpr: Invalid value: \"b\": subPathExpr and subPath are mutually exclusive"),
+    ("V, containers: [{C, volumeMounts: [{name: v, mountPath: /x, mountPropagation: Bidirectional}]}]", "{c}.volumeMounts[0].mountPropagation: Forbidden: Bidirectional mount propagation is available only to privileged containers"),
+    ("A, volumes: [{name: v, emptyDir: {}, hostPath: {path: /}}]", "{at}.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type"),
+    ("A, volumes: [{name: v}, {name: v}]", "{at}.volumes[1].name: Duplicate value: \"v\""),
+    ("A, volumes: [{name: v, configMap: {name: a, defaultMode: 512}}]", "{at}.volumes[0].configMap.defaultMode: Invalid value: 512: must be a number between 0 and 0777 (octal), both inclusive"),
+    ("A, volumes: [{name: v, secret: {secretName: a, items: [{key: k, path: ../p, mode: -1}]}}]", "{at}.volumes[0].secret.items[0].path: Invalid value: \"../p\": must not contain '..'"),
+    ("containers: [{C, env: [{value: a}]}]", "{c}.env[0].name: Required value"),
+    ("containers: [{C, env: [{name: a, value: b, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]}]", "{c}.env[0].valueFrom: Invalid value: \"\": may not be specified when `value` is not empty"),
+    ("containers: [{C, env: [{name: a, valueFrom: {fieldRef: {fieldPath: metadata.name}, configMapKeyRef: {name: a, key: b}}}]}]", "{c}.env[0].valueFrom: Invalid value: \"\": may not have more than one field specified at a time"),
+    ("containers: [{C, env: [{name: a, valueFrom: {fieldRef: {fieldPath: x}}}]}]", "{c}.env[0].valueFrom.fieldRef.fieldPath: Invalid value: \"x\": error converting fieldPath: field label not supported: x"),
+    ("containers: [{C, env: [{name: a, valueFrom: {fieldRef: {fieldPath: status.phase}}}]}]", "{c}.env[0].valueFrom.fieldRef.fieldPath: Unsupported value: \"status.phase\": supported values: \"metadata.name\""),
+    ("containers: [{C, resources: {limits: {cpu: 1}, requests: {cpu: 2}}}]", "{c}.resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1"),
+    ("containers: [{C, resources: {limits: {hugepages-2Mi: 2Mi}}}]", "{c}.resources: Forbidden: HugePages require cpu or memory"),
+    ("containers: [{C, resources: {limits: {gpu: 1}}}]", "{c}.resources.limits[gpu]: Invalid value: \"gpu\": must be a standard resource for containers"),
+    ("containers: [{C, resources: {limits: {gpu: 1}}}]", "{c}.resources.limits[gpu]: Invalid value: \"gpu\": must be a standard resource type or fully qualified"),
+    ("containers: [{C, resources: {requests: {example.com/gpu: 1}}}]", "{c}.resources.limits: Required value: Limit must be set for non overcommitable resources"),
+    ("A, resources: {limits: {ephemeral-storage: 1Gi}}", "{at}.resources.limits[ephemeral-storage]: Unsupported value: \"ephemeral-storage\": supported values: \"cpu\", \"hugepages-\", \"memory\""),
+    ("A, securityContext: {runAsUser: -1}", "{at}.securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive"),
+    ("A, shareProcessNamespace: true, hostPID: true", "{at}.shareProcessNamespace: Invalid value: true: ShareProcessNamespace and HostPID cannot both be enabled"),
+    ("A, hostUsers: false, hostPID: true", "{at}.hostPID: Forbidden: when `hostUsers` is false"),
+    ("A, hostUsers: false, hostNetwork: true", "{at}.hostNetwork: Forbidden: when `hostUsers` is false"),
+    ("containers: [{C, securityContext: {procMount: Unmasked}}]", "{c}.securityContext.procMount: Invalid value: \"Unmasked\": `hostUsers` must be false to use `Unmasked`"),
+    ("containers: [{C, securityContext: {allowPrivilegeEscalation: false, privileged: true}}]", "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"),
+    ("A, securityContext: {sysctls: [{name: A, value: b}]}", "{at}.securityContext.sysctls[0].name: Invalid value: \"A\": must have at most 253 characters and match regex"),
+    ("A, securityContext: {sysctls: [{name: a.b, value: c}, {name: a/b, value: c}]}", "{at}.securityContext.sysctls[1].name: Duplicate value: \"a/b\""),
+    ("A, activeDeadlineSeconds: 0", "{at}.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive"),
+    ("A, hostname: a.b", "{at}.hostname: Invalid value: \"a.b\": must not contain dots"),
+    ("A, subdomain: A", "{at}.subdomain: Invalid value: \"A\": a lowercase RFC 1123 label"),
+    ("A, hostAliases: [{ip: 1.2.3, hostnames: [A]}]", "{at}.hostAliases[0].ip: Invalid value: \"1.2.3\": must be a valid IP address"),
+    ("A, dnsPolicy: None, dnsConfig: {searches: [a]}", "{at}.dnsConfig.nameservers: Required value: must provide at least one DNS nameserver when `dnsPolicy` is None"),
+    ("A, dnsConfig: {nameservers: [1.1.1.1, 1.1.1.2, 1.1.1.3, 1.1.1.4]}", "must not have more than 3 nameservers"),
+    ("restartPolicy: Never, containers: [{C, resizePolicy: [{resourceName: cpu, restartPolicy: RestartContainer}]}]", "{c}.resizePolicy[0].restartPolicy: Invalid value: \"RestartContainer\": must be 'NotRequired' when pod `restartPolicy` is 'Never'"),
+    ("containers: [{C, resizePolicy: [{resourceName: disk, restartPolicy: NotRequired}]}]", "{c}.resizePolicy[0].resourceName: Unsupported value: \"disk\": supported values: \"cpu\", \"memory\""),
+    ("A, ephemeralContainers: [{name: e, image: b}]", "{at}.ephemeralContainers: Forbidden: cannot be set on create"),
+    ("A, os: {name: linux}, securityContext: {windowsOptions: {}}", "{at}.securityContext.windowsOptions: Forbidden: windows options cannot be set for a linux pod"),
+    ("os: {name: linux}, containers: [{C, securityContext: {windowsOptions: {}}}]", "{c}.securityContext.windowsOptions: Forbidden: windows options cannot be set for a linux pod"),
+    ("A, affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{labelSelector: {}}]}}", "{at}.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey: Required value: can not be empty"),
+    ("A, affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: In}]}]}}}", "nodeSelectorTerms[0].matchExpressions[0].values: Required value: must be specified when `operator` is 'In' or 'NotIn'"),
+    ("A, affinity: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 0, preference: {matchExpressions: [{key: a, operator: Exists}]}}]}}", "[0].weight: Invalid value: 0: must be in the range 1-100"),
+    ("A, topologySpreadConstraints: [{maxSkew: 0, topologyKey: z, whenUnsatisfiable: Never}]", "{at}.topologySpreadConstraints[0].maxSkew: Invalid value: 0: must be greater than zero"),
+    ("A, topologySpreadConstraints: [{maxSkew: 1, topologyKey: z, whenUnsatisfiable: Never}]", "{at}.topologySpreadConstraints[0].whenUnsatisfiable: Unsupported value: \"Never\": supported values: \"DoNotSchedule\", \"ScheduleAnyway\""),
+];
+
+/// `A` is a container, `C` what one must have, `V` a volume v.
+fn spelled(spec: &str) -> String {
+    let spec = if let Some(rest) = spec.strip_prefix("A") { format!("containers: [{{name: a, image: b}}]{rest}") } else { spec.to_owned() };
+    let spec = if let Some(rest) = spec.strip_prefix("V") { format!("volumes: [{{name: v}}]{rest}") } else { spec };
+    spec.replace("{C,", "{name: c, image: b,")
+}
+
+#[test]
+fn every_rule_is_told_with_its_path_in_a_pod() {
+    for (yaml, wanted) in RULES {
+        let text = spec(&spelled(yaml));
+        let wanted = wanted.replace("{c}", "{at}.containers[0]").replace("{at}", "spec");
+        let told: Vec<String> = manifest::examine(&text, "f").1.faults.iter().map(|fault| fault.api_line()).collect();
+        assert!(told.iter().any(|line| line.contains(&wanted)), "{text}\nwanted {wanted}\ntold {told:#?}");
+    }
+}
+
+#[test]
+fn every_rule_is_told_with_its_path_in_the_template_of_a_job() {
+    for (yaml, wanted) in RULES {
+        let text = format!("apiVersion: batch/v1\nkind: Job\nmetadata: {{name: work}}\nspec: {{template: {{spec: {{{}}}}}}}\n", spelled(yaml));
+        let wanted = wanted.replace("{c}", "{at}.containers[0]").replace("{at}", "spec.template.spec");
+        // A Job has a narrower rule of its own for this one.
+        let wanted = wanted.replace("supported values: \"Always\", \"OnFailure\", \"Never\"", "supported values: ");
+        let told: Vec<String> = manifest::examine(&text, "f").1.faults.iter().map(|fault| fault.api_line()).collect();
+        assert!(told.iter().any(|line| line.contains(&wanted)), "{text}\nwanted {wanted}\ntold {told:#?}");
+    }
+}
+
+#[test]
+fn what_is_legal_but_odd_is_warned_of_at_its_line() {
+    for (yaml, wanted) in [
+        ("containers: [{C, env: [{name: A, value: a}, {name: A, value: b}]}]", "spec.containers[0].env[1]: hides previous definition of \"A\""),
+        ("containers: [{C, ports: [{containerPort: 80}, {containerPort: 80}]}]", "ports[1]: duplicate port definition with spec.containers[0].ports[0]"),
+        (
+            "containers: [{C, ports: [{containerPort: 80}]}, {name: d, image: b, ports: [{containerPort: 80}]}]",
+            "spec.containers[1].ports[0]: duplicate port definition with spec.containers[0].ports[0]",
+        ),
+        (
+            "containers: [{C, ports: [{containerPort: 80, hostPort: 80}, {containerPort: 80}]}]",
+            "ports[1]: overlapping port definition with spec.containers[0].ports[0]",
+        ),
+        ("containers: [{C, ports: [{containerPort: 80, hostIP: 1.1.1.1}]}]", "ports[0]: hostIP set without hostPort"),
+        ("containers: [{C, resources: {limits: {memory: 1500m}}}]", "limits[memory]: fractional byte value \"1500m\" is invalid, must be an integer"),
+        ("A, volumes: [{name: g, gitRepo: {repository: r}}]", "spec.volumes[0].gitRepo: deprecated in v1.11"),
+        ("A, terminationGracePeriodSeconds: -1", "must be >= 0; negative values are invalid and will be treated as 1"),
+        (
+            "A, serviceAccountName: s, volumes: [{name: v, projected: {sources: [{serviceAccountToken: {path: t}}, {secret: {name: s, items: [{key: k, path: t}]}}]}}]",
+            "spec.volumes[0].projected.sources[1]: has duplicated path with ServiceAccountToken \"t\"",
+        ),
+        (
+            "A, affinity: {podAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: k}]}}",
+            "requiredDuringSchedulingIgnoredDuringExecution[0].labelSelector: a null labelSelector results in matching no pod",
+        ),
+        ("A, hostAliases: [{ip: 1.1.1.1, hostnames: [a]}, {ip: 1.1.1.1, hostnames: [b]}]", "spec.hostAliases[1].ip: duplicate ip \"1.1.1.1\""),
+    ] {
+        let warnings = manifest::examine(&spec(&spelled(yaml)), "f").0.warnings;
+        assert!(warnings.iter().any(|it| it.to_string().contains(wanted) && it.line == 4 && it.column > 1), "{yaml}\n{warnings:#?}");
+    }
+    // A variable that is built on the one before it hides nothing.
+    let built = "containers: [{C, env: [{name: A, value: a}, {name: A, value: \"$(A)b\"}]}]";
+    assert_eq!(manifest::examine(&spec(&spelled(built)), "f").0.warnings, []);
+    let old = pod("", "").replace("name: web", "name: web\n  annotations: {seccomp.security.alpha.kubernetes.io/pod: runtime/default}");
+    let said = "metadata.annotations[seccomp.security.alpha.kubernetes.io/pod]: non-functional in v1.27+; use the \"seccompProfile\" field instead";
+    assert_eq!(manifest::examine(&old, "f").0.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(), [said]);
 }

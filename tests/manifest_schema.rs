@@ -153,6 +153,14 @@ fn compare(table: Table, known: &BTreeSet<(String, String)>) {
 }
 
 #[test]
+fn the_documentation_has_the_table() {
+    let made = minipod::cli::validate::markdown(minipod::manifest::support::KINDS);
+    let kept = include_str!("../docs/fields.md");
+    let line = made.lines().zip(kept.lines()).find(|(made, kept)| made != kept);
+    assert!(made == kept, "run `minipod validate --fields -o markdown >docs/fields.md`; the first difference is {line:?}");
+}
+
+#[test]
 fn every_field_of_a_pod_has_a_verdict_and_every_verdict_a_field() {
     let known = known::<Pod>("Pod", POD);
     compare(POD, &known);

@@ -362,7 +362,7 @@ fn to_json(value: &Value) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn to_yaml(value: &Value) -> String {
+pub fn to_yaml(value: &Value) -> String {
     let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
     serde_saphyr::to_string_with_options(value, options).unwrap_or_default()
 }

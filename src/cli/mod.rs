@@ -32,6 +32,7 @@ pub mod run;
 mod streams;
 pub mod table;
 pub mod top;
+pub mod validate;
 pub mod wait;
 pub mod why;
 mod workload;
@@ -57,6 +58,7 @@ Examples:
   sudo minipod run pod.yaml            run a pod, show what happens, remove it at the end
   sudo minipod run -d pod.yaml         the same in the background
   sudo minipod get pods                what runs, and how it is
+  minipod validate pod.yaml            what is wrong with a manifest, all of it at once; needs no root
   sudo minipod explain pod.yaml        every step of the start, with its system calls; nothing is started"
 )]
 struct Cli {
@@ -89,6 +91,7 @@ enum Verb {
     Top(top::TopArgs),
     Wait(wait::WaitArgs),
     Delete(delete::DeleteArgs),
+    Validate(validate::ValidateArgs),
     Explain(explain::ExplainArgs),
     Image(image::ImageArgs),
 }
@@ -121,6 +124,7 @@ pub fn main() -> u8 {
         Verb::Top(args) => top::top(&args, &places),
         Verb::Wait(args) => wait::wait(&args, &places),
         Verb::Delete(args) => delete::delete(&args, &places),
+        Verb::Validate(args) => validate::validate(&args),
         Verb::Explain(args) => explain::explain(&args, &places),
         Verb::Image(args) => pods::image(&args, &places),
     };
@@ -140,7 +144,8 @@ fn tell(error: &anyhow::Error) {
     }
     let mut err = anstream::stderr();
     let told = if let Some(faults) = error.downcast_ref::<Faults>() {
-        writeln!(err, "{faults}").and_then(|()| write!(err, "{}", faults.drawn(std::io::IsTerminal::is_terminal(&std::io::stderr()))))
+        tell_faults(faults);
+        Ok(())
     } else if let Some(refusal) = error.downcast_ref::<get::Refusal>() {
         writeln!(err, "{refusal}")
     } else if let Some(own) = error.downcast_ref::<Error>() {
@@ -149,6 +154,14 @@ fn tell(error: &anyhow::Error) {
         writeln!(err, "error: {error:#}")
     };
     // stderr itself is gone: nobody is there to be told.
+    drop(told);
+}
+
+/// Prints the faults of a manifest: as kubectl tells them, then each in its line.
+fn tell_faults(faults: &Faults) {
+    let mut err = anstream::stderr();
+    let told = writeln!(err, "{faults}").and_then(|()| write!(err, "{}", faults.drawn(std::io::IsTerminal::is_terminal(&std::io::stderr()))));
+    // As in `tell`.
     drop(told);
 }
 

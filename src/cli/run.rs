@@ -82,16 +82,19 @@ fn max_backoff(text: &str) -> std::result::Result<u64, String> {
     u64::try_from(seconds).ok().filter(|ms| (1_000..=300_000).contains(ms)).ok_or_else(|| "must be between 1s and 300s".to_owned())
 }
 
-/// Reads a file of manifests, or standard input.
-pub fn manifest_of(path: &Path) -> Result<Loaded> {
-    let bytes = if path == Path::new("-") {
+/// The bytes of a file of manifests, or of standard input.
+pub fn bytes_of(path: &Path) -> Result<Vec<u8>> {
+    if path == Path::new("-") {
         let mut bytes = Vec::new();
         std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes).context("reading standard input")?;
-        bytes
-    } else {
-        std::fs::read(path).map_err(|e| Error::io("open", path.display(), &e).doing("reading the manifest"))?
-    };
-    let loaded = manifest::read_bytes(&bytes, &path.display().to_string())?;
+        return Ok(bytes);
+    }
+    Ok(std::fs::read(path).map_err(|e| Error::io("open", path.display(), &e).doing("reading the manifest"))?)
+}
+
+/// Reads a file of manifests, or standard input.
+pub fn manifest_of(path: &Path) -> Result<Loaded> {
+    let loaded = manifest::read_bytes(&bytes_of(path)?, &path.display().to_string())?;
     loaded.warnings.iter().for_each(|warning| eprintln!("Warning: {warning}"));
     Ok(loaded)
 }

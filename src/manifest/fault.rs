@@ -76,8 +76,42 @@ pub struct Fault {
     pub detail: String,
     /// `did you mean "command"?`
     pub suggestion: Option<String>,
-    /// `The Pod "web"`, where it is known which object it is.
-    pub subject: Option<String>,
+    /// Where it is known which object it is.
+    pub subject: Option<Subject>,
+}
+
+/// The object that a finding is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    pub kind: String,
+    /// As the manifest gives it, or what it is to be generated from.
+    pub name: String,
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "The {} {:?}", self.kind, self.name)
+    }
+}
+
+/// Legal, but probably not meant: `spec.nodeSelector: has no effect here: …`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// 1-based.
+    pub line: usize,
+    /// 1-based, in characters.
+    pub column: usize,
+    pub path: String,
+    pub said: String,
+    /// The table of supported fields says so: the field does nothing on one machine.
+    pub no_effect: bool,
+    pub subject: Subject,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.said)
+    }
 }
 
 /// A text that cannot be read at all.
@@ -252,13 +286,13 @@ const MOST: usize = 500;
 /// Collects the faults of one object and finds the place of each.
 pub struct Findings<'t> {
     tree: &'t Place,
-    subject: String,
+    subject: Subject,
     faults: Vec<(Vec<Step>, Fault)>,
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 impl<'t> Findings<'t> {
-    pub fn new(tree: &'t Place, subject: String) -> Findings<'t> {
+    pub fn new(tree: &'t Place, subject: Subject) -> Findings<'t> {
         Findings { tree, subject, faults: Vec::new(), warnings: Vec::new() }
     }
 
@@ -324,7 +358,21 @@ impl<'t> Findings<'t> {
     }
 
     pub fn warn(&mut self, at: &At, said: impl fmt::Display) {
-        self.warnings.push(format!("{at}: {said}"));
+        self.warn_at(&at.steps(), said.to_string(), false);
+    }
+
+    /// A field that does nothing on one machine.
+    pub fn no_effect(&mut self, steps: &[Step], why: &str) {
+        self.warn_at(steps, format!("has no effect here: {why}"), true);
+    }
+
+    fn warn_at(&mut self, steps: &[Step], said: String, no_effect: bool) {
+        // Each one searches the tree; a hostile text could ask for a million of them.
+        if self.warnings.len() < MOST {
+            let Mark { line, column, .. } = self.tree.find(steps, true);
+            let (path, subject) = (path::print(steps), self.subject.clone());
+            self.warnings.push(Warning { line: line.max(1), column: column.max(1), path, said, no_effect, subject });
+        }
     }
 
     /// The faults without those that only follow from another one: nothing is judged at or below a value of the wrong type.
@@ -339,6 +387,9 @@ impl<'t> Findings<'t> {
         let wrong = self.faults.iter().filter(|(_, fault)| fault.kind == Kind::WrongType);
         let roots: Vec<Vec<Step>> = wrong.map(|(steps, _)| steps.clone()).collect();
         let follows = |steps: &[Step]| roots.iter().any(|root| root.len() <= steps.len() && root.iter().zip(steps).all(|(a, b)| a.same_place(b)));
+        // What the API server refuses in the same words need not be unsupported here, too.
+        let told: Vec<Fault> = self.faults.iter().filter(|(_, fault)| fault.kind == Kind::Forbidden).map(|(_, fault)| fault.clone()).collect();
+        self.faults.retain(|(_, fault)| fault.kind != Kind::NotSupported || !told.iter().any(|it| (&it.path, &it.detail) == (&fault.path, &fault.detail)));
         let mut kept: Vec<Fault> = Vec::new();
         for (steps, fault) in self.faults {
             if !kept.contains(&fault) && (fault.kind == Kind::WrongType || !follows(&steps)) {

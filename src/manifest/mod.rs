@@ -32,6 +32,7 @@ mod tree;
 mod validate;
 pub mod workload;
 mod yaml;
+mod zero;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
@@ -41,7 +42,7 @@ use serde_json::Value;
 
 pub use default::pod as default_pod;
 pub use expand::expand;
-pub use fault::{Fault, Faults, Kind};
+pub use fault::{Fault, Faults, Kind, Subject, Warning};
 pub use quantity::Quantity;
 pub use validate::subscripted;
 
@@ -85,13 +86,31 @@ impl Object {
     }
 }
 
+impl Object {
+    /// As an API server would store it: without the fields that are set to nothing.
+    pub fn stored(&self) -> Value {
+        let json = match self {
+            Object::Pod(pod) => serde_json::to_value(pod),
+            Object::Job(job) => serde_json::to_value(job),
+            Object::ConfigMap(map) => serde_json::to_value(map),
+            Object::Secret(secret) => serde_json::to_value(secret),
+            Object::PersistentVolumeClaim(claim) => serde_json::to_value(claim),
+            Object::Service(service) => serde_json::to_value(service),
+        };
+        // They came from JSON.
+        let mut json = json.unwrap_or_default();
+        zero::remove(&mut json);
+        json
+    }
+}
+
 /// What a manifest holds.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Loaded {
     /// In the order of the text; defaulted.
     pub objects: Vec<Object>,
-    /// Legal, but probably not meant: `spec.nodeSelector: has no effect here: …`.
-    pub warnings: Vec<String>,
+    /// In the order in which they were found, object by object.
+    pub warnings: Vec<Warning>,
 }
 
 impl Loaded {
@@ -106,19 +125,27 @@ impl Loaded {
 
 /// Reads every object of a manifest. `file` is only a name for the messages.
 pub fn read(text: &str, file: &str) -> Result<Loaded, Faults> {
-    let (loaded, faults) = examine(text, file);
+    faultless(examine(text, file))
+}
+
+fn faultless((loaded, faults): (Loaded, Faults)) -> Result<Loaded, Faults> {
     if faults.faults.is_empty() { Ok(loaded) } else { Err(faults) }
 }
 
 /// As [`read`], for bytes that may be no text.
 pub fn read_bytes(bytes: &[u8], file: &str) -> Result<Loaded, Faults> {
+    faultless(examine_bytes(bytes, file))
+}
+
+/// As [`examine`], for bytes that may be no text.
+pub fn examine_bytes(bytes: &[u8], file: &str) -> (Loaded, Faults) {
     match std::str::from_utf8(bytes) {
-        Ok(text) => read(text, file),
+        Ok(text) => examine(text, file),
         Err(error) => {
             let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]).into_owned();
             let (line, column) = (before.matches('\n').count() + 1, before.rsplit('\n').next().unwrap_or_default().chars().count() + 1);
             let fault = Fault::from(Syntax::new(line, column, format!("byte {} is not UTF-8; a manifest is UTF-8 text", error.valid_up_to())));
-            Err(Faults::new(file, &before, vec![fault]))
+            (Loaded::default(), Faults::new(file, &before, vec![fault]))
         }
     }
 }
@@ -145,7 +172,7 @@ pub fn examine(text: &str, file: &str) -> (Loaded, Faults) {
 fn object(kind: Readable, tree: &Place, loaded: &mut Loaded, faults: &mut Vec<Fault>) {
     let metadata = tree.get("metadata");
     let name = metadata.and_then(|it| it.get("name").or_else(|| it.get("generateName"))).and_then(Place::text).unwrap_or_default();
-    let mut findings = Findings::new(tree, format!("The {kind:?} {name:?}"));
+    let mut findings = Findings::new(tree, Subject { kind: format!("{kind:?}"), name: name.to_owned() });
     let found = &mut findings;
     let objects = match kind {
         Readable::Pod => vec![Object::Pod(judged(tree, &support::POD, default::pod, validate::pod, found))],

@@ -12,6 +12,7 @@
 //! A kind that makes pods holds a pod template. What is in it is judged by the Pod's own rows, so nothing can be right in one and
 //! wrong in the other.
 
+mod fields;
 mod job;
 mod objects;
 mod workload;
@@ -21,6 +22,8 @@ use serde_json::Value;
 use super::fault::{Findings, Kind};
 use super::path::Step;
 use super::tree::{Node, Place};
+
+pub use fields::Field;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -41,7 +44,7 @@ pub struct Row {
     pub fine: Fine,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fine {
     Never,
     /// These values (as JSON) change nothing.
@@ -109,8 +112,19 @@ pub const DEPLOYMENT: Table = Table { rows: workload::DEPLOYMENT, landmarks: wor
 pub const REPLICA_SET: Table = Table { rows: workload::REPLICA_SET, landmarks: workload::LANDMARKS, template: Some("spec.template.") };
 pub const STATEFUL_SET: Table = Table { rows: workload::STATEFUL_SET, landmarks: workload::LANDMARKS, template: Some("spec.template.") };
 pub const DAEMON_SET: Table = Table { rows: workload::DAEMON_SET, landmarks: workload::LANDMARKS, template: Some("spec.template.") };
-/// Of each kind of object.
-pub const ALL: &[Table] = &[POD, JOB, CONFIG_MAP, SECRET, CLAIM, SERVICE, DEPLOYMENT, REPLICA_SET, STATEFUL_SET, DAEMON_SET];
+/// Every kind that is read.
+pub const KINDS: &[(&str, Table)] = &[
+    ("Pod", POD),
+    ("Job", JOB),
+    ("ConfigMap", CONFIG_MAP),
+    ("Secret", SECRET),
+    ("PersistentVolumeClaim", CLAIM),
+    ("Service", SERVICE),
+    ("Deployment", DEPLOYMENT),
+    ("ReplicaSet", REPLICA_SET),
+    ("StatefulSet", STATEFUL_SET),
+    ("DaemonSet", DAEMON_SET),
+];
 
 #[rustfmt::skip]
 pub const TABLE: &[Row] = &[
@@ -414,7 +428,7 @@ impl Row {
 fn tell(row: &Row, steps: &[Step], findings: &mut Findings) {
     match row.verdict {
         Verdict::Done | Verdict::NoEffect(SERVER) => {}
-        Verdict::NoEffect(why) => findings.warnings.push(format!("{}: has no effect here: {why}", super::path::print(steps))),
+        Verdict::NoEffect(why) => findings.no_effect(steps, why),
         Verdict::Refused(why) => {
             findings.add(steps.to_vec(), Kind::NotSupported, None, why);
         }
@@ -427,7 +441,7 @@ mod tests {
 
     #[test]
     fn every_field_is_judged_once() {
-        for table in ALL {
+        for (_, table) in KINDS {
             let mut seen = std::collections::HashSet::new();
             for row in table.rows {
                 for field in row.fields.split_whitespace() {
@@ -453,7 +467,7 @@ mod tests {
 
     #[test]
     fn every_landmark_is_an_object_of_the_table() {
-        for table in ALL {
+        for (_, table) in KINDS {
             assert!(table.landmarks.iter().all(|landmark| table.fields(landmark).next().is_some()));
         }
     }

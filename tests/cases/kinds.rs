@@ -181,7 +181,7 @@ pub const CASES: &[Case] = &[
         let web = |replicas: u32, script: &str| world.file(&workload("Deployment", "web", replicas, script, json!({})).to_string());
         let file = web(2, "echo one");
         let applied = world.minipod(&["apply", "-f", &file]);
-        assert!(applied.err.contains("Deployment \"web\": 2 pods are made once"), "{}", applied.err);
+        assert!(applied.err.contains("spec.replicas: 2 pods are made once"), "{}", applied.err);
         let first = names(world);
         assert!(first.len() == 2 && first.iter().all(|name| applied.out.contains(&format!("pod/{name} created"))), "{first:?} {}", applied.out);
         let again = world.minipod(&["apply", "-f", &file]).ok();

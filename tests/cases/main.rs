@@ -53,6 +53,7 @@ mod sidecars;
 mod status;
 mod top;
 mod users;
+mod validation;
 mod verbs;
 mod volumes;
 mod words;
@@ -121,6 +122,7 @@ fn main() -> ExitCode {
         faults::CASES,
         words::CASES,
         jobs::CASES,
+        validation::CASES,
         examples::CASES,
     ];
     let wanted = std::env::var("MINIPOD_CASES").unwrap_or_default();

@@ -26,6 +26,9 @@ pub fn all(spec: &PodSpec, volumes: &HashSet<&str>, at: &At, findings: &mut Find
         init(container, &at, findings);
         unique(container, &mut known, &at, findings);
     }
+    if spec.ephemeral_containers.as_ref().is_some_and(|all| !all.is_empty()) {
+        findings.forbidden(&at.field("ephemeralContainers"), "cannot be set on create");
+    }
     ports::conflicts(apps.iter(), &apps_at, findings);
     // Init containers run one after another, so each is only judged against itself.
     for (index, container) in inits.iter().enumerate() {

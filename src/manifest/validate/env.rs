@@ -19,7 +19,9 @@ pub fn of(container: &Container, volumes: &[Volume], at: &At, findings: &mut Fin
             findings.required(&at.field("name"), "");
         } else {
             names::check(name, names::variable, &at.field("name"), findings);
-            if !known.insert(name) {
+            // One that is built on the earlier one hides nothing.
+            let refers = variable.value.as_deref().is_some_and(|value| value != format!("$({name})") && value.contains(&format!("$({name})")));
+            if !known.insert(name) && (variable.value_from.is_some() || !refers) {
                 findings.warn(&at, format!("hides previous definition of {name:?}, which may be dropped when using apply"));
             }
         }

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule, SuccessPolicyRule};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 use super::containers::word;
 use super::{metadata, names};
 use crate::manifest::fault::{Findings, Kind};
@@ -247,6 +249,7 @@ fn template(spec: &JobSpec, job: &str, at: &At, findings: &mut Findings) {
     // Each pod bears the job's name as a label, which is shorter than a name may be.
     names::check(job, names::label_value, &metadata_at.field("labels"), findings);
     let Some(pod) = &spec.template.spec else { return };
+    super::warnings::pod(spec.template.metadata.as_ref().unwrap_or(&ObjectMeta::default()), pod, at, findings);
     let at = at.field("spec");
     super::spec(pod, &at, findings);
     let at = at.field("restartPolicy");

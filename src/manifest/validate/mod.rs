@@ -4,6 +4,7 @@
 //! so that all faults are told at once. Rules judge defaulted Pods: an empty string that a default would have filled
 //! does not reach them.
 
+mod affinity;
 mod claim;
 mod containers;
 mod env;
@@ -21,6 +22,7 @@ mod security;
 mod service;
 mod sources;
 mod volumes;
+mod warnings;
 mod workload;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
@@ -40,6 +42,7 @@ pub fn pod(pod: &Pod, findings: &mut Findings) {
     metadata::object(&pod.metadata, &At::ROOT.field("metadata"), findings);
     if let Some(spec) = &pod.spec {
         self::spec(spec, &At::ROOT.field("spec"), findings);
+        warnings::pod(&pod.metadata, spec, &At::ROOT, findings);
     }
 }
 
@@ -59,8 +62,5 @@ fn seconds(spec: &PodSpec, at: &At, findings: &mut Findings) {
     let most = i64::from(i32::MAX);
     if let Some(deadline) = spec.active_deadline_seconds.filter(|seconds| !(1..=most).contains(seconds)) {
         findings.invalid(&at.field("activeDeadlineSeconds"), deadline, format!("must be between 1 and {most}, inclusive"));
-    }
-    if spec.termination_grace_period_seconds.is_some_and(|seconds| seconds < 0) {
-        findings.warn(&at.field("terminationGracePeriodSeconds"), "must be >= 0; negative values are treated as 1");
     }
 }

@@ -37,7 +37,12 @@ fn is_word(text: &str) -> bool {
 /// What is wrong with a DNS label; at most 63 characters.
 pub fn label(text: &str) -> Vec<String> {
     let long = (text.len() > 63).then(|| longer_than(63));
-    long.into_iter().chain((!is_label(text)).then(|| LABEL.to_owned())).collect()
+    let said = match is_label(text) {
+        true => None,
+        false if text.split('.').all(is_label) => Some("must not contain dots"),
+        false => Some(LABEL),
+    };
+    long.into_iter().chain(said.map(str::to_owned)).collect()
 }
 
 /// What is wrong with a DNS subdomain; at most 253 characters.

@@ -20,6 +20,12 @@ pub fn pod(spec: &PodSpec, at: &At, findings: &mut Findings) {
     if let Some(labels) = &spec.node_selector {
         metadata::labels(labels, &at.field("nodeSelector"), findings);
     }
+    if let Some(affinity) = &spec.affinity {
+        super::affinity::all(affinity, &at.field("affinity"), findings);
+    }
+    if let Some(constraints) = &spec.topology_spread_constraints {
+        super::affinity::spread(constraints, &at.field("topologySpreadConstraints"), findings);
+    }
     for (index, toleration) in spec.tolerations.iter().flatten().enumerate() {
         self::toleration(toleration, &at.field("tolerations").index(index), findings);
     }

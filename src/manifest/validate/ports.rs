@@ -17,7 +17,7 @@ fn ports(container: &Container) -> &[ContainerPort] {
 
 pub fn of(container: &Container, host_network: bool, at: &At, findings: &mut Findings) {
     let all = at.field("ports");
-    let (mut names, mut numbers) = (HashSet::new(), HashSet::new());
+    let mut names = HashSet::new();
     for (index, port) in ports(container).iter().enumerate() {
         let at = all.index(index);
         if let Some(name) = port.name.as_ref().filter(|name| !name.is_empty()) {
@@ -40,12 +40,6 @@ pub fn of(container: &Container, host_network: bool, at: &At, findings: &mut Fin
             findings.invalid(&at.field("hostPort"), host, "must match `containerPort` when `hostNetwork` is true");
         }
         word(port.protocol.as_deref(), &["SCTP", "TCP", "UDP"], &at.field("protocol"), findings);
-        if port.container_port != 0 && !numbers.insert((port.container_port, &port.protocol)) {
-            findings.warn(&at, "duplicate port definition with an earlier one of this container");
-        }
-        if host == 0 && port.host_ip.as_deref().is_some_and(|ip| !ip.is_empty()) {
-            findings.warn(&at, "hostIP set without hostPort has no effect");
-        }
     }
 }
 

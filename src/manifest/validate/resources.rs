@@ -16,6 +16,27 @@ use crate::manifest::quantity::Quantity;
 const OF_PODS: &[&str] = &["cpu", "memory"];
 const STANDARD: &[&str] = &["cpu", "memory", "ephemeral-storage"];
 
+/// Names that mean something in a ResourceQuota, but not in a container.
+const OF_QUOTAS: &[&str] = &[
+    "pods",
+    "requests.cpu",
+    "requests.memory",
+    "requests.storage",
+    "requests.ephemeral-storage",
+    "limits.cpu",
+    "limits.memory",
+    "limits.ephemeral-storage",
+    "storage",
+    "services",
+    "services.nodeports",
+    "services.loadbalancers",
+    "replicationcontrollers",
+    "resourcequotas",
+    "secrets",
+    "configmaps",
+    "persistentvolumeclaims",
+];
+
 type List<'a> = BTreeMap<&'a str, Quantity>;
 
 /// Whose they are: a pod as a whole shares out less than a container.
@@ -96,21 +117,7 @@ fn list<'a>(given: Option<&'a BTreeMap<String, Text>>, whose: Of, at: &At, findi
     let mut list = List::new();
     for (name, text) in given.into_iter().flatten() {
         let at = at.key(name);
-        let wrong = names::qualified(name);
-        if wrong.is_empty() && !name.contains('/') && !STANDARD.contains(&name.as_str()) && !is_huge(name) {
-            findings.invalid(
-                &at,
-                name,
-                match whose {
-                    Of::Container => "must be a standard resource for containers",
-                    Of::Pod => "must be a standard resource type or fully qualified",
-                },
-            );
-        }
-        if whose == Of::Pod && wrong.is_empty() && (name.contains('/') || name == "ephemeral-storage") {
-            findings.unsupported(&at, name, &["cpu", "hugepages-", "memory"]);
-        }
-        wrong.into_iter().for_each(|said| findings.invalid(&at, name, said));
+        self::name(name, whose, &at, findings);
         match Quantity::parse(&text.0) {
             Err(said) => findings.invalid(&at, &text.0, said),
             Ok(amount) => {
@@ -120,6 +127,28 @@ fn list<'a>(given: Option<&'a BTreeMap<String, Text>>, whose: Of, at: &At, findi
         }
     }
     list
+}
+
+/// `validateContainerResourceName` and `validatePodResourceName`.
+fn name(name: &str, whose: Of, at: &At, findings: &mut Findings) {
+    let wrong = names::qualified(name);
+    let right = wrong.is_empty();
+    wrong.into_iter().for_each(|said| findings.invalid(at, name, said));
+    let plain = !name.contains('/');
+    let known = STANDARD.contains(&name) || OF_QUOTAS.contains(&name) || is_huge(name);
+    if right && plain && !known {
+        findings.invalid(at, name, "must be a standard resource type or fully qualified");
+    }
+    match whose {
+        Of::Pod if right && (known || !plain) && !matches!(name, "cpu" | "memory") && !is_huge(name) => {
+            findings.unsupported(at, name, &["cpu", "hugepages-", "memory"]);
+        }
+        Of::Container if plain && !STANDARD.contains(&name) && !is_huge(name) => findings.invalid(at, name, "must be a standard resource for containers"),
+        Of::Container if !plain && !may_be_overcommitted(name) && name.starts_with("requests.") => {
+            findings.invalid(at, name, "doesn't follow extended resource name standard");
+        }
+        _ => {}
+    }
 }
 
 fn amount_of(name: &str, amount: Quantity, at: &At, findings: &mut Findings) {

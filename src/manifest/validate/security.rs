@@ -9,6 +9,7 @@ pub fn pod(spec: &PodSpec, at: &At, findings: &mut Findings) {
     namespaces(spec, at, findings);
     let Some(context) = &spec.security_context else { return };
     let at = at.field("securityContext");
+    windows(spec, context.windows_options.is_some(), &at, findings);
     for (field, id) in [("runAsUser", context.run_as_user), ("runAsGroup", context.run_as_group), ("fsGroup", context.fs_group)] {
         self::id(id, &at.field(field), findings);
     }
@@ -20,6 +21,13 @@ pub fn pod(spec: &PodSpec, at: &At, findings: &mut Findings) {
     seccomp(context.seccomp_profile.as_ref(), &at.field("seccompProfile"), findings);
     apparmor(context.app_armor_profile.as_ref(), &at.field("appArmorProfile"), findings);
     sysctls(spec, &at.field("sysctls"), findings);
+}
+
+/// `validateLinux`: only a pod that says which system it is for can be wrong about it.
+fn windows(spec: &PodSpec, set: bool, at: &At, findings: &mut Findings) {
+    if set && spec.os.as_ref().is_some_and(|os| os.name == "linux") {
+        findings.forbidden(&at.field("windowsOptions"), "windows options cannot be set for a linux pod");
+    }
 }
 
 /// `validateSysctls` and `ValidateHostSysctl`. Which of them are safe is asked when the pod is admitted.
@@ -100,6 +108,7 @@ fn namespaces(spec: &PodSpec, at: &At, findings: &mut Findings) {
 pub fn of(container: &Container, spec: &PodSpec, at: &At, findings: &mut Findings) {
     let Some(context) = &container.security_context else { return };
     let at = at.field("securityContext");
+    windows(spec, context.windows_options.is_some(), &at, findings);
     id(context.run_as_user, &at.field("runAsUser"), findings);
     id(context.run_as_group, &at.field("runAsGroup"), findings);
     seccomp(context.seccomp_profile.as_ref(), &at.field("seccompProfile"), findings);

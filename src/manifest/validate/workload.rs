@@ -112,8 +112,7 @@ fn workload(workload: &Workload, findings: &mut Findings) {
         1 => "one pod is".to_owned(),
         count => format!("{count} pods are"),
     };
-    let said = format!("{} {:?}: {count} made once: no controller is here that would replace, update or scale", workload.kind, workload.name());
-    findings.warnings.push(said);
+    findings.warn(&at.field("replicas"), format!("{count} made once: no controller is here that would replace, update or scale"));
 }
 
 /// Whether a selector finds an object with these labels. An operator that does not exist finds nothing.
