@@ -18,7 +18,7 @@ use super::admission::{self, Rejection};
 use super::control::{self, Reply, Request};
 use super::dir::{Claim, Dir, PodDir};
 use super::ground::{CGROUP_PATIENCE, Ground, all_containers, pod_spec};
-use super::instance::{find_image, leave_host};
+use super::instance::{leave_host, must_pull};
 use super::places::Places;
 use super::status;
 use super::supervisor::{Desk, Supervisor};
@@ -106,9 +106,9 @@ pub fn start(places: &Places, mut pod: Pod, options: &Options) -> std::result::R
     }
 }
 
-/// Whether all of a pod's images are there, so that a person who waits learns it before anything starts.
+/// Whether all of a pod's images are there or can be asked for, so that a person who waits learns it before anything starts.
 pub fn check_images(store: &Store, pod: &Pod) -> Result<()> {
-    all_containers(pod_spec(pod)).try_for_each(|container| find_image(store, container).map(drop).map_err(|e| e.container(&container.name)))
+    all_containers(pod_spec(pod)).try_for_each(|container| must_pull(store, container).map(drop).map_err(|e| e.container(&container.name)))
 }
 
 /// The most of generateName that a name takes over; five characters follow (`MaxGeneratedNameLength`).
