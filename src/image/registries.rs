@@ -147,6 +147,9 @@ fn mirror_endpoints(mirror: &str, path: &str) -> std::result::Result<Vec<Endpoin
     let (scheme, rest) = mirror.split_once("://").map_or((None, mirror), |(scheme, rest)| (Some(scheme), rest));
     let (host, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     let repository = format!("{prefix}/{path}").trim_start_matches('/').replace("//", "/");
+    if let Some(other) = scheme.filter(|scheme| !["https", "http"].contains(scheme)) {
+        return Err(format!("scheme {other:?} is neither https nor http"));
+    }
     // A reference has the rules for what a host and a repository may be.
     let whole = format!("{host}/{repository}");
     match Reference::parse(&whole) {
@@ -156,10 +159,9 @@ fn mirror_endpoints(mirror: &str, path: &str) -> std::result::Result<Vec<Endpoin
     let endpoint = |plain_http| Endpoint { plain_http, host: host.to_owned(), repository: repository.clone() };
     match scheme {
         None => Ok(both_ways(host, &repository)),
-        Some("https") => Ok(vec![endpoint(false)]),
         Some("http") if is_loopback(host) => Ok(vec![endpoint(true)]),
         Some("http") => Err("plain http is for this machine itself alone (127.0.0.1, localhost); give it a certificate and https".to_owned()),
-        Some(other) => Err(format!("scheme {other:?} is neither https nor http")),
+        Some(_) => Ok(vec![endpoint(false)]),
     }
 }
 

@@ -22,29 +22,34 @@ use crate::sys::{file, process, socket, user};
 
 /// Layers at a time: more gain nothing on a usual line, and each is a process.
 const AT_ONCE: usize = 4;
-/// What unpacking needs: owners, modes, devices, the attributes of overlayfs and of programs with capabilities.
-const RIGHTS: [&str; 7] = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_MKNOD", "CAP_SETFCAP", "CAP_SYS_ADMIN"];
+/// What unpacking needs: owners, modes, devices, the attributes of overlayfs and of programs with capabilities. And SETPCAP, by which the
+/// fetcher gives up the last of them.
+const RIGHTS: [&str; 8] = ["SETPCAP", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP", "SYS_ADMIN"];
 const FETCHER: u64 = 0;
 
 /// The process, from its birth to its end.
 pub fn run(store: &Store, ask: &Ask, socket: OwnedFd) -> Result<Infallible> {
     process::close_others(3, &[socket.as_fd()]);
-    process::set_name(c"minipod-pull");
-    process::new_session()?;
-    let rights: Vec<String> = user::held_capabilities()?.into_iter().filter(|held| RIGHTS.contains(&held.as_str())).collect();
-    user::set_capabilities(&rights)?;
-    process::hide()?;
-    process::die_with_parent()?;
     let tell = |word: &Word| {
         let text = serde_json::to_vec(word).map_err(|error| Error::said(error.to_string()))?;
         socket::send(&socket, &text, &[])
     };
-    let last = match pull(store, ask, &tell) {
+    let last = match give_up_rights().and_then(|()| pull(store, ask, &tell)) {
         Ok((image, bytes, downloaded)) => Word::Pulled { id: image.id, bytes, downloaded },
         Err(error) => Word::Failed { message: error.to_string() },
     };
     tell(&last)?;
     process::exit_now(0)
+}
+
+fn give_up_rights() -> Result<()> {
+    process::set_name(c"minipod-pull");
+    process::new_session()?;
+    let held = user::held_capabilities()?.into_iter().filter(|held| RIGHTS.contains(&held.as_str()));
+    let rights: Vec<String> = held.map(|right| format!("CAP_{right}")).collect();
+    user::set_capabilities(&rights)?;
+    process::hide()?;
+    process::die_with_parent()
 }
 
 fn pull(store: &Store, ask: &Ask, tell: &dyn Fn(&Word) -> Result<()>) -> Result<(Image, u64, u64)> {
@@ -57,7 +62,7 @@ fn pull(store: &Store, ask: &Ask, tell: &dyn Fn(&Word) -> Result<()>) -> Result<
     let accesses = accesses(&ask.reference, &registries, &mut login)?;
     let staging = Staging::new(store, &ask.reference)?;
     let mut fetcher = Fetcher::start(accesses, registries.patience())?;
-    let offer = offer(&ask.reference, &mut fetcher)?;
+    let offer = offer(store, &ask.reference, &mut fetcher)?;
     let bytes = offer.layers.iter().filter_map(|layer| layer.written.as_ref()).map(|(_, size)| size).sum();
     if let Some(known) = unchanged(store, &ask.reference, &offer)? {
         return Ok((known, bytes, 0));
@@ -86,15 +91,17 @@ pub fn accesses(reference: &Reference, registries: &Registries, login: &mut dyn 
 }
 
 /// What the registry has under the name, for this machine.
-fn offer(reference: &Reference, fetcher: &mut Fetcher) -> Result<Offer> {
+fn offer(store: &Store, reference: &Reference, fetcher: &mut Fetcher) -> Result<Offer> {
     let suffix = reference.digest().or(reference.tag()).unwrap_or("latest").to_owned();
     let top = fetcher.document(What::Manifest(suffix))?;
     let digest = reference.digest().map_or_else(|| sha256(&top), str::to_owned);
     let mut top = Some(top);
     let mut get = |part, wanted: &str| match (part, top.take_if(|_| wanted == digest)) {
-        (Part::Manifest, Some(top)) => Ok(top),
+        (_, Some(top)) => Ok(top),
+        // What the store has need not be asked for; its digest is checked as of all others.
+        _ if store.blob(wanted).is_file() => std::fs::read(store.blob(wanted)).map_err(|error| Error::io("read", wanted, &error)),
         (Part::Manifest, None) => fetcher.document(What::Manifest(wanted.to_owned())),
-        (Part::Configuration, _) => fetcher.document(What::Blob(wanted.to_owned())),
+        (Part::Configuration, None) => fetcher.document(What::Blob(wanted.to_owned())),
     };
     let mut offer = document::offer_of(&digest, &mut get)?.ok_or_else(document::none_for_us)?;
     offer.names = vec![reference.clone()];

@@ -9,6 +9,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
+use std::error::Error as _;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -345,7 +346,8 @@ fn failure_of(error: &OciDistributionError, patience: Duration) -> Failure {
         E::RequestError(request) if request.is_redirect() => said("sends us round in redirects".to_owned()),
         E::RequestError(request) if request.is_timeout() => Failure::stalled(patience),
         E::RequestError(request) => {
-            let why = chain(request);
+            // Its first word is the URL, its cause the reason.
+            let why = request.source().map_or_else(|| chain(request), chain);
             let in_clear = why.contains("InvalidContentType") || why.contains("corrupt message");
             let certificate = why.contains("certificate");
             let hint = if why.contains("UnknownIssuer") { "; if its authority is to be believed, name it with --ca-file" } else { "" };
