@@ -10,8 +10,8 @@
 //! All the work is done at import: layers are unpacked as overlayfs stacks them, every digest is checked, the image's users are read. A
 //! start reads one small file.
 //!
-//! What is not here: pulling. A registry's client would be one more way to an `Offer`, beside `Source`: it hands over
-//! the same documents and, for each layer that the store lacks, the same stream of bytes.
+//! A registry is one more way to an `Offer`: `pull` hands over the same documents and, for each layer that the store lacks, the same stream of
+//! bytes. Where and as whom it asks is told by `registries` and `login`.
 
 mod archive;
 pub mod digest;

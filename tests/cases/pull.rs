@@ -336,60 +336,72 @@ pub const CASES: &[Case] = &[
         world.minipod(&["image", "prune"]).ok();
         empty(world);
     }),
-    Case { id: "IMG-31", needs: &["docker-registry"], run: |world| {
-        // The README's pod, from nothing.
-        let mut content = Content::default();
-        content.layout("alpine/git", "latest", "git");
-        content.layout("library/nginx", "latest", "nginx");
-        content.layout("library/busybox", "latest", "busybox");
-        let registry = Debian::start(world, &content, false, None);
-        let mirror = format!("http://{}", registry.host);
-        for told in ["Pulled: Successfully pulled image", "Pulled: Successfully pulled image"] {
-            world.minipod(&["--registry-mirror", &mirror, "apply", "-f", &examples::example("web-e2e.yaml")]).ok();
-            world.wait_ready("web-e2e");
-            let text = fs::read_to_string(world.root().join("lib/pods/default/web-e2e/events.json")).expect("events");
-            assert_eq!(text.matches(told.split_once(": ").expect("two parts").1).count(), 3, "{text}");
-            world.delete("web-e2e");
-        }
-        let again = world.minipod(&["--registry-mirror", &mirror, "image", "pull", "nginx"]);
-        assert!(again.err.contains("0B of ") && again.err.contains(" downloaded"), "the second run had nothing to download: {}", again.err);
-    } },
-    Case { id: "IMG-32", needs: &["docker-registry"], run: |world| {
-        // TLS of a private authority, and a login.
-        let registry = Debian::start(world, &content(), true, Some(("me", "secret")));
-        let (image, ca) = (format!("{}/team/app:v1", registry.host), registry.ca_file.display().to_string());
-        let auth = world.path("auth.json").display().to_string();
-        let as_person = |words: &[&str], input: &[u8]| {
-            let mut command = world.command(crate::world::program());
-            command.args(words).env("REGISTRY_AUTH_FILE", &auth);
-            crate::process::Going::start(command, Some(input.to_vec())).wait()
-        };
-        refused(world, as_person(&["image", "pull", &image], b""), &["certificate", "--ca-file"]);
-        refused(world, as_person(&["image", "pull", "--ca-file", &ca, &image], b""), &["401 Unauthorized"]);
-        let login = ["login", "--ca-file", &ca, "-u", "me", "--password-stdin", &registry.host];
-        as_person(&login, b"wrong\n").fails_with(&["401 Unauthorized"]);
-        as_person(&["logout", &registry.host], b"").fails_with(&["there is no login"]);
-        as_person(&login, b"secret\n").ok();
-        as_person(&["image", "pull", "--ca-file", &ca, &image], b"").ok();
-        as_person(&["image", "rm", &image], b"").ok();
-        as_person(&["logout", &registry.host], b"").ok();
-        refused(world, as_person(&["image", "pull", "--ca-file", &ca, &image], b""), &["401 Unauthorized"]);
-    } },
-    Case { id: "IMG-33", needs: &["docker-registry"], run: |world| {
-        // The login of a pod's imagePullSecrets.
-        let registry = Debian::start(world, &busybox("v1"), false, Some(("me", "secret")));
-        let image = format!("{}/team/box:v1", registry.host);
-        let logins = json!({ "auths": { &registry.host: { "username": "me", "password": "secret" } } }).to_string();
-        let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "pull" }, "type": "kubernetes.io/dockerconfigjson",
+    Case {
+        id: "IMG-31",
+        needs: &["docker-registry"],
+        run: |world| {
+            // The README's pod, from nothing.
+            let mut content = Content::default();
+            content.layout("alpine/git", "latest", "git");
+            content.layout("library/nginx", "latest", "nginx");
+            content.layout("library/busybox", "latest", "busybox");
+            let registry = Debian::start(world, &content, false, None);
+            let mirror = format!("http://{}", registry.host);
+            for told in ["Pulled: Successfully pulled image", "Pulled: Successfully pulled image"] {
+                world.minipod(&["--registry-mirror", &mirror, "apply", "-f", &examples::example("web-e2e.yaml")]).ok();
+                world.wait_ready("web-e2e");
+                let text = fs::read_to_string(world.root().join("lib/pods/default/web-e2e/events.json")).expect("events");
+                assert_eq!(text.matches(told.split_once(": ").expect("two parts").1).count(), 3, "{text}");
+                world.delete("web-e2e");
+            }
+            let again = world.minipod(&["--registry-mirror", &mirror, "image", "pull", "nginx"]);
+            assert!(again.err.contains("0B of ") && again.err.contains(" downloaded"), "the second run had nothing to download: {}", again.err);
+        },
+    },
+    Case {
+        id: "IMG-32",
+        needs: &["docker-registry"],
+        run: |world| {
+            // TLS of a private authority, and a login.
+            let registry = Debian::start(world, &content(), true, Some(("me", "secret")));
+            let (image, ca) = (format!("{}/team/app:v1", registry.host), registry.ca_file.display().to_string());
+            let auth = world.path("auth.json").display().to_string();
+            let as_person = |words: &[&str], input: &[u8]| {
+                let mut command = world.command(crate::world::program());
+                command.args(words).env("REGISTRY_AUTH_FILE", &auth);
+                crate::process::Going::start(command, Some(input.to_vec())).wait()
+            };
+            refused(world, as_person(&["image", "pull", &image], b""), &["certificate", "--ca-file"]);
+            refused(world, as_person(&["image", "pull", "--ca-file", &ca, &image], b""), &["401 Unauthorized"]);
+            let login = ["login", "--ca-file", &ca, "-u", "me", "--password-stdin", &registry.host];
+            as_person(&login, b"wrong\n").fails_with(&["401 Unauthorized"]);
+            as_person(&["logout", &registry.host], b"").fails_with(&["there is no login"]);
+            as_person(&login, b"secret\n").ok();
+            as_person(&["image", "pull", "--ca-file", &ca, &image], b"").ok();
+            as_person(&["image", "rm", &image], b"").ok();
+            as_person(&["logout", &registry.host], b"").ok();
+            refused(world, as_person(&["image", "pull", "--ca-file", &ca, &image], b""), &["401 Unauthorized"]);
+        },
+    },
+    Case {
+        id: "IMG-33",
+        needs: &["docker-registry"],
+        run: |world| {
+            // The login of a pod's imagePullSecrets.
+            let registry = Debian::start(world, &busybox("v1"), false, Some(("me", "secret")));
+            let image = format!("{}/team/box:v1", registry.host);
+            let logins = json!({ "auths": { &registry.host: { "username": "me", "password": "secret" } } }).to_string();
+            let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "pull" }, "type": "kubernetes.io/dockerconfigjson",
             "stringData": { ".dockerconfigjson": logins } });
-        let with = |names: Value| pod(&image, None).spec("imagePullSecrets", names);
-        world.apply(&with(json!([{ "name": "missing" }])));
-        wait_event(world, "FailedToRetrieveImagePullSecret: Unable to retrieve some image pull secrets (missing)");
-        waits(world, &["ErrImagePull", "ImagePullBackOff"]);
-        world.delete("p");
-        world.minipod(&["apply", "-f", &world.file(&secret.to_string())]).ok();
-        world.apply(&with(json!([{ "name": "pull" }])));
-        world.wait_ready("p");
-        world.delete("p");
-    } },
+            let with = |names: Value| pod(&image, None).spec("imagePullSecrets", names);
+            world.apply(&with(json!([{ "name": "missing" }])));
+            wait_event(world, "FailedToRetrieveImagePullSecret: Unable to retrieve some image pull secrets (missing)");
+            waits(world, &["ErrImagePull", "ImagePullBackOff"]);
+            world.delete("p");
+            world.minipod(&["apply", "-f", &world.file(&secret.to_string())]).ok();
+            world.apply(&with(json!([{ "name": "pull" }])));
+            world.wait_ready("p");
+            world.delete("p");
+        },
+    },
 ];

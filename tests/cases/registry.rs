@@ -269,11 +269,16 @@ impl Debian {
         command.stdout(log.try_clone().expect("a file")).stderr(log);
         let process = command.spawn().expect("it starts");
         let registry = Debian { host: "localhost:5000".into(), ca_file, process };
-        let connect = || Going::start({
-            let mut command = world.command("bash");
-            command.args(["-c", "exec 3<>/dev/tcp/127.0.0.1/5000"]);
-            command
-        }, None);
+        let connect = || {
+            Going::start(
+                {
+                    let mut command = world.command("bash");
+                    command.args(["-c", "exec 3<>/dev/tcp/127.0.0.1/5000"]);
+                    command
+                },
+                None,
+            )
+        };
         let answers = || (connect().wait().code == 0).then_some(());
         poll(seconds(20), answers).unwrap_or_else(|| panic!("docker-registry: {}", fs::read_to_string(dir.join("log")).unwrap_or_default()));
         registry
