@@ -78,7 +78,7 @@ fn oci(source: &Source, index: &[u8]) -> Result<Vec<Offer>> {
         source.document(&file)?.ok_or_else(|| missing(&file))
     };
     for descriptor in preferred(index.manifests()) {
-        let Some(mut offer) = offer_of(&descriptor.digest().to_string(), &mut get)? else { continue };
+        let Some(mut offer) = offer_of(descriptor.digest().as_ref(), &mut get)? else { continue };
         offer.names = names(descriptor)?;
         // `docker save` of several tags writes one descriptor per tag.
         match offers.iter_mut().find(|other| other.digest == offer.digest) {
@@ -136,7 +136,7 @@ fn manifest(get: &mut Get<'_>, digest: &str, documents: &mut Vec<(String, Vec<u8
         let index: ImageIndex = serde_json::from_value(value).map_err(|error| malformed(digest, &error))?;
         for next in preferred(index.manifests()) {
             let known = documents.len();
-            if let Some(found) = manifest(get, &next.digest().to_string(), documents, depth + 1)? {
+            if let Some(found) = manifest(get, next.digest().as_ref(), documents, depth + 1)? {
                 return Ok(Some(found));
             }
             documents.truncate(known);
