@@ -1,6 +1,6 @@
 //! `minipod image`: pull images or take them in, list them, look at one, take them away.
 
-mod pull;
+pub mod pull;
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -11,6 +11,8 @@ use serde_json::Value;
 
 use super::table::Columns;
 use crate::error::{Error, Result};
+use crate::image::login::Logins;
+use crate::image::pull::Ask;
 use crate::image::registries::Settings;
 use crate::image::{Image, Reference, Store};
 
@@ -116,7 +118,8 @@ struct Inspect {
 pub fn run(args: &ImageArgs, store: &Store, settings: &Settings, in_use: &BTreeSet<String>, out: &mut dyn Write) -> Result<()> {
     match &args.verb {
         Verb::Pull(pull) => pull.references.iter().try_for_each(|reference| {
-            let id = pull::pull(store, reference, settings, pull.quiet)?;
+            let ask = Ask { reference: reference.clone(), settings: settings.clone(), secrets: Logins::default() };
+            let id = pull::pull(store, ask, pull.quiet)?;
             line(out, &if pull.quiet { id } else { format!("pulled {}", reference.familiar()) })
         }),
         Verb::Prune(prune) => {

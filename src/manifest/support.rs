@@ -116,6 +116,7 @@ pub const TABLE: &[Row] = &[
     done("spec", "containers initContainers volumes restartPolicy terminationGracePeriodSeconds activeDeadlineSeconds hostNetwork resources \
                   hostPID hostIPC hostUsers shareProcessNamespace hostname hostnameOverride subdomain setHostnameAsFQDN hostAliases dnsPolicy dnsConfig \
                   securityContext os imagePullSecrets"),
+    done("spec.imagePullSecrets[]", "name"),
     no_effect("spec", "affinity nodeSelector nodeName tolerations topologySpreadConstraints overhead", ONE_NODE),
     no_effect("spec", "schedulerName priority priorityClassName preemptionPolicy", NO_SCHEDULER).but(&["\"default-scheduler\"", "0"]),
     no_effect("spec", "serviceAccount serviceAccountName automountServiceAccountToken", NO_API).but(&["\"default\"", "false"]),

@@ -6,18 +6,16 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::size;
 use crate::error::{Error, Result};
-use crate::image::login::Logins;
 use crate::image::pull::{Ask, Puller, Word};
-use crate::image::registries::Settings;
 use crate::image::{Reference, Store};
 use crate::sys::poll::Poll;
 
 const DIGITS: usize = 12;
 
 /// Pulls an image and shows how it goes on stderr; its id.
-pub fn pull(store: &Store, reference: &Reference, settings: &Settings, quiet: bool) -> Result<String> {
-    let ask = Ask { reference: reference.clone(), settings: settings.clone(), secrets: Logins::default() };
+pub fn pull(store: &Store, ask: Ask, quiet: bool) -> Result<String> {
     let puller = Puller::start(store, &ask)?;
+    let reference = &ask.reference;
     let mut poll = Poll::new()?;
     poll.add(&puller, 0)?;
     let mut view = View::new(reference, quiet);

@@ -15,6 +15,7 @@ pub mod downward;
 pub mod env_file;
 pub mod environment;
 pub mod files;
+pub mod logins;
 
 use std::path::PathBuf;
 

@@ -1,20 +1,13 @@
 //! A start whose image must be asked for first: another process does it, and the start goes on when it has ended.
 
-use k8s_openapi::api::core::v1::{LocalObjectReference, Secret};
-
 use super::source::Source;
 use super::{Supervisor, container_of, now};
-use crate::error::Result;
 use crate::image::login::Logins;
 use crate::image::pull::{Ask, Puller, Word};
 use crate::lifecycle::{C, Event, FailedAt, Failure};
-use crate::pod::ground::pod_spec;
 use crate::pod::instance::{failure_of, must_pull};
 use crate::pod::journal::Kind;
-use crate::pod::objects::Objects;
-
-/// The key of a Secret of type kubernetes.io/dockerconfigjson.
-const LOGINS: &str = ".dockerconfigjson";
+use crate::pod::objects::logins::secret_logins;
 
 /// A pull under way, and the start that waits for it.
 pub(super) struct Pulling {
@@ -55,14 +48,7 @@ impl Supervisor {
 
     /// The logins of the pod's imagePullSecrets. One that cannot be read is told, and the pull goes on without it (`pkg/kubelet/kubelet_pods.go`).
     fn secret_logins(&mut self, c: C) -> Logins {
-        let objects = Objects::new(&self.ground.places, &self.ground.dir.namespace);
-        let mut logins = Logins::default();
-        let mut unread = Vec::new();
-        for LocalObjectReference { name } in pod_spec(&self.pod).image_pull_secrets.clone().unwrap_or_default() {
-            if !matches!(add_secret(&mut logins, &objects, &name), Ok(true)) {
-                unread.push(name);
-            }
-        }
+        let (logins, unread) = secret_logins(&self.ground.places, &self.pod);
         if !unread.is_empty() {
             let names = unread.join(", ");
             let message = format!("Unable to retrieve some image pull secrets ({names}); attempting to pull the image may not succeed.");
@@ -101,13 +87,6 @@ impl Supervisor {
         }
         Event::Aborted(c)
     }
-}
-
-/// False: there is no such Secret, or it holds no logins.
-fn add_secret(logins: &mut Logins, objects: &Objects, name: &str) -> Result<bool> {
-    let secret: Option<Secret> = objects.read(name)?;
-    let Some(text) = secret.and_then(|secret| secret.data?.remove(LOGINS)) else { return Ok(false) };
-    logins.add(&text.0, &format!("secret {name:?}")).map(|()| true)
 }
 
 /// As Go writes a duration in milliseconds: 850ms, 1.2s, 1m2.5s, 0s.
