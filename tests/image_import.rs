@@ -385,7 +385,7 @@ struct Words {
 fn say(scratch: &Scratch, words: &[&str]) -> String {
     let words = <Words as clap::Parser>::try_parse_from(["image"].iter().chain(words)).unwrap();
     let mut out = Vec::new();
-    match minipod::cli::image::run(&words.image, &scratch.store(), &BTreeSet::new(), &mut out) {
+    match minipod::cli::image::run(&words.image, &scratch.store(), &Default::default(), &BTreeSet::new(), &mut out) {
         Ok(()) => String::from_utf8(out).unwrap(),
         Err(error) => format!("error: {error}"),
     }

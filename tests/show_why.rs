@@ -134,7 +134,7 @@ fn table() -> Vec<(&'static str, Case, &'static [&'static str])> {
         ("a volume in memory counts", Case::one("Never", ended(137, "OOMKilled", ""))
             .set("/spec/volumes", json!([{"name": "v", "emptyDir": {"medium": "Memory"}}])).set("/spec/containers/0/volumeMounts", json!([{"name": "v", "mountPath": "/scratch"}])), &["What is written to /scratch counts too"]),
         ("an image that is not in the store: similar names", Case::one("Never", waits("ErrImagePull", "it is not in the store")).set("/spec/containers/0/image", "busibox:1".into())
-            .with(|view| view.images = vec!["busybox:latest".into(), "nginx:latest".into()]), &["cannot be started: ErrImagePull", "Image busibox:1 is not in the store", "The store has: busybox:latest.", "minipod image import"]),
+            .with(|view| view.images = vec!["busybox:latest".into(), "nginx:latest".into()]), &["cannot be started: ErrImagePull", "Image busibox:1 is not in the store", "The store has: busybox:latest.", "minipod image pull"]),
         ("a back-off of a pull too", Case::one("Never", waits("ImagePullBackOff", "Back-off pulling image: 503")), &["could not be fetched"]),
         ("an image that must not be fetched", Case::one("Never", waits("ErrImageNeverPull", "")), &["imagePullPolicy Never forbids"]),
         ("a name that is none", Case::one("Never", waits("InvalidImageName", "")).set("/spec/containers/0/image", "Bad Name".into()), &["\"Bad Name\" is no name of an image"]),

@@ -1,4 +1,6 @@
-//! `minipod image`: take images in, list them, look at one, take them away.
+//! `minipod image`: pull images or take them in, list them, look at one, take them away.
+
+pub mod pull;
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -9,9 +11,12 @@ use serde_json::Value;
 
 use super::table::Columns;
 use crate::error::{Error, Result};
+use crate::image::login::Logins;
+use crate::image::pull::Ask;
+use crate::image::registries::Settings;
 use crate::image::{Image, Reference, Store};
 
-/// Images that pods can use: import them from files, list, inspect and remove them
+/// Images that pods can use: pull them from registries, import them from files, list, inspect and remove them
 #[derive(Debug, Args)]
 pub struct ImageArgs {
     #[command(subcommand)]
@@ -20,12 +25,40 @@ pub struct ImageArgs {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Pull(Pull),
     Import(Import),
     #[command(visible_alias = "list")]
     Ls(Ls),
     #[command(visible_alias = "remove")]
     Rm(Rm),
     Inspect(Inspect),
+    Prune(Prune),
+}
+
+/// Pull images from their registries
+///
+/// Layers are downloaded side by side, checked and unpacked while they come; what the store has already is not asked for. A broken
+/// connection is taken up where it broke. Logins are those of `minipod login`, podman and docker.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    minipod image pull nginx:1.27\n  \
+    minipod image pull ghcr.io/org/app@sha256:...\n  \
+    minipod image pull --registry-mirror http://127.0.0.1:5000 nginx")]
+struct Pull {
+    /// Only the ids, one a line, and no progress
+    #[arg(short, long)]
+    quiet: bool,
+    /// What to pull: nginx, alpine/git:v2, localhost:5000/x
+    #[arg(value_name = "REF", required = true, value_parser = Reference::parse)]
+    references: Vec<Reference>,
+}
+
+/// Remove what no image needs, and what killed pulls and imports have left
+#[derive(Debug, Args)]
+struct Prune {
+    /// All images that no pod uses, too
+    #[arg(short, long)]
+    all: bool,
 }
 
 /// Take an image in from a directory, an archive or standard input
@@ -82,8 +115,21 @@ struct Inspect {
 }
 
 /// Does what the words say and writes the result to `out`. `in_use` are ids of images that pods have.
-pub fn run(args: &ImageArgs, store: &Store, in_use: &BTreeSet<String>, out: &mut dyn Write) -> Result<()> {
+pub fn run(args: &ImageArgs, store: &Store, settings: &Settings, in_use: &BTreeSet<String>, out: &mut dyn Write) -> Result<()> {
     match &args.verb {
+        Verb::Pull(pull) => pull.references.iter().try_for_each(|reference| {
+            let ask = Ask { reference: reference.clone(), settings: settings.clone(), secrets: Logins::default() };
+            let id = pull::pull(store, ask, pull.quiet)?;
+            line(out, &if pull.quiet { id } else { format!("pulled {}", reference.familiar()) })
+        }),
+        Verb::Prune(prune) => {
+            let unused = |image: &Image| prune.all && !in_use.contains(&image.id);
+            let references: Vec<Reference> = store.list()?.into_iter().filter(unused).map(|image| image.reference).collect();
+            for reference in store.prune(&references, in_use)? {
+                line(out, &format!("removed {}", reference.familiar()))?;
+            }
+            Ok(())
+        }
         Verb::Import(import) => {
             for image in store.import(&import.path, import.name.as_ref())? {
                 line(out, &format!("imported {}", image.reference.familiar()))?;

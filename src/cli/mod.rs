@@ -24,6 +24,7 @@ pub mod explain;
 pub mod get;
 pub mod image;
 pub mod jsonpath;
+mod login;
 pub mod logs;
 mod pods;
 pub mod port_forward;
@@ -43,6 +44,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::error::Error;
+use crate::image::registries::Settings;
 use crate::manifest::Faults;
 use crate::pod::places::Places;
 use crate::sys::{process, user};
@@ -71,6 +73,15 @@ struct Cli {
     /// The addresses that pods get
     #[arg(long, global = true, value_name = "CIDR", env = "MINIPOD_POD_RANGE", default_value = "10.77.0.0/16", hide_env_values = true)]
     pod_range: String,
+    /// Ask here for images of docker.io first: [SCHEME://]HOST[:PORT][/PREFIX]; plain http only on this machine. May be given again
+    #[arg(long, global = true, value_name = "URL", env = "MINIPOD_REGISTRY_MIRROR", value_delimiter = ',', hide_env_values = true)]
+    registry_mirror: Vec<String>,
+    /// Believe registries whose certificates these authorities signed (PEM), beside the system's
+    #[arg(long, global = true, value_name = "FILE", env = "MINIPOD_CA_FILE", hide_env_values = true)]
+    ca_file: Option<PathBuf>,
+    /// Settings of registries, instead of /etc/minipod/registries.yaml
+    #[arg(long, global = true, value_name = "FILE", env = "MINIPOD_REGISTRIES", hide_env_values = true)]
+    registries: Option<PathBuf>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -94,12 +105,15 @@ enum Verb {
     Validate(validate::ValidateArgs),
     Explain(explain::ExplainArgs),
     Image(image::ImageArgs),
+    Login(login::LoginArgs),
+    Logout(login::LogoutArgs),
 }
 
 /// Reads the words, does what they say, and gives the exit code.
 pub fn main() -> u8 {
     let cli = Cli::parse();
-    let places = Places::new(cli.root.as_deref(), cli.cgroup, cli.pod_range);
+    let mut places = Places::new(cli.root.as_deref(), cli.cgroup, cli.pod_range);
+    places.registries = Settings { mirrors: cli.registry_mirror, ca_file: cli.ca_file, file: cli.registries };
     let default_code = if matches!(cli.verb, Verb::Run(_)) { run::OWN_FAILURE } else { 1 };
     let joins_containers = matches!(cli.verb, Verb::Run(_) | Verb::Apply(_) | Verb::Exec(_) | Verb::Cp(_));
     if joins_containers
@@ -127,6 +141,8 @@ pub fn main() -> u8 {
         Verb::Validate(args) => validate::validate(&args),
         Verb::Explain(args) => explain::explain(&args, &places),
         Verb::Image(args) => pods::image(&args, &places),
+        Verb::Login(args) => login::login(&args, &places.registries),
+        Verb::Logout(args) => login::logout(&args),
     };
     match done {
         Ok(code) => code,

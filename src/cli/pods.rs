@@ -243,6 +243,6 @@ pub fn image(args: &ImageArgs, places: &Places) -> Result<u8> {
             }
         }
     }
-    super::image::run(args, &store, &in_use, &mut std::io::stdout().lock())?;
+    super::image::run(args, &store, &places.registries, &in_use, &mut std::io::stdout().lock())?;
     Ok(0)
 }

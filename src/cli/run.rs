@@ -13,15 +13,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 pub use self::apply::{ApplyArgs, apply};
 use super::get::{Kind, Refusal};
-use super::{duration, need_root};
+use super::{duration, image, need_root};
 use crate::error::Error;
-use crate::image::Store;
+use crate::image::pull::Ask;
+use crate::image::{Reference, Store};
 use crate::manifest::{self, Loaded, Object};
 use crate::pod::job as pod_job;
+use crate::pod::objects::logins::secret_logins;
 use crate::pod::places::Places;
 use crate::pod::start::{self, Options};
 
@@ -116,20 +119,32 @@ pub fn run(args: &RunArgs, places: &Places) -> Result<u8> {
     let keep = || objects.iter().try_for_each(|kept| apply::made(places, kept, &args.how).map(|said| eprintln!("{said}")));
     let store = Store::open(places.images())?;
     let options = args.how.options(true);
-    // In the background a missing image may still be brought in (ErrImagePull); here somebody waits for an end.
     match object {
         Object::Pod(pod) => {
-            start::check_images(&store, &pod)?;
+            let images = start::images_to_pull(&store, &pod)?;
             keep()?;
+            pull(places, &store, &pod, &images)?;
             pod::run(places, *pod, &options)
         }
         Object::Job(asked) => {
-            start::check_images(&store, &pod_job::first_pod(&asked))?;
+            let pod = pod_job::first_pod(&asked);
+            let images = start::images_to_pull(&store, &pod)?;
             keep()?;
+            pull(places, &store, &pod, &images)?;
             job::run(places, *asked, &options)
         }
         Object::ConfigMap(_) | Object::Secret(_) | Object::PersistentVolumeClaim(_) | Object::Service(_) => bail!("there is nothing to run"),
     }
+}
+
+/// Pulls what a pod in the foreground needs, where somebody sees how it goes, and learns at once if it cannot be. In the background its
+/// supervisor does so, and tries again.
+fn pull(places: &Places, store: &Store, pod: &Pod, images: &[Reference]) -> Result<()> {
+    let (logins, _) = secret_logins(places, pod);
+    for reference in images {
+        image::pull::pull(store, Ask { reference: reference.clone(), settings: places.registries.clone(), secrets: logins.clone() }, false)?;
+    }
+    Ok(())
 }
 
 fn already_exists(kind: Kind, metadata: &ObjectMeta) -> Refusal {

@@ -1,4 +1,4 @@
-//! What an archive's documents say: which images it holds, under which names, of which layers.
+//! What the documents of an archive or a registry say: which images it holds, under which names, of which layers.
 //!
 //! ```text
 //! index.json -> (index ->) manifest -> configuration: command, user, environment; diff ids
@@ -24,7 +24,7 @@ pub const MAX_LAYERS: usize = 120;
 const FULL_NAME: &str = "io.containerd.image.name";
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// An image that an archive offers for this machine.
+/// An image that an archive or a registry offers for this machine.
 pub struct Offer {
     pub names: Vec<Reference>,
     /// Of what the name stands for: the manifest, or the index that it was chosen from. `docker save` keeps neither.
@@ -35,10 +35,13 @@ pub struct Offer {
     pub layers: Vec<Blob>,
     /// Index, manifest and configuration as they are written, by digest.
     pub documents: Vec<(String, Vec<u8>)>,
+    /// From a registry, where it may change.
+    pub pulled: bool,
 }
 
-/// A layer in its archive.
+/// A layer in its archive or registry.
 pub struct Blob {
+    /// In an archive; of a registry's layer it only tells which one.
     pub file: String,
     /// Digest and size of the file, where a manifest says them; `docker save` has no manifest.
     pub written: Option<(String, u64)>,
@@ -56,7 +59,7 @@ pub fn offers(source: &Source, name: Option<&Reference>) -> Result<Vec<Offer>> {
         },
     };
     match (name, offers.as_mut_slice()) {
-        (_, []) => return Err(Error::said(format!("it holds no image for linux/{}", Arch::default()))),
+        (_, []) => return Err(none_for_us()),
         (Some(name), [one]) => one.names = vec![name.clone()],
         (Some(_), several) => return Err(Error::said(format!("it holds {} images, so one name does not do; leave --name away", several.len()))),
         (None, several) if several.iter().any(|offer| offer.names.is_empty()) => {
@@ -70,10 +73,12 @@ pub fn offers(source: &Source, name: Option<&Reference>) -> Result<Vec<Offer>> {
 fn oci(source: &Source, index: &[u8]) -> Result<Vec<Offer>> {
     let index: ImageIndex = parsed("index.json", index)?;
     let mut offers: Vec<Offer> = Vec::new();
+    let mut get = |_: Part, digest: &str| {
+        let file = blob(digest)?;
+        source.document(&file)?.ok_or_else(|| missing(&file))
+    };
     for descriptor in preferred(index.manifests()) {
-        let mut documents = Vec::new();
-        let Some(manifest) = manifest(source, descriptor, &mut documents, 0)? else { continue };
-        let mut offer = offer(source, descriptor, &manifest, documents)?;
+        let Some(mut offer) = offer_of(descriptor.digest().as_ref(), &mut get)? else { continue };
         offer.names = names(descriptor)?;
         // `docker save` of several tags writes one descriptor per tag.
         match offers.iter_mut().find(|other| other.digest == offer.digest) {
@@ -82,6 +87,24 @@ fn oci(source: &Source, index: &[u8]) -> Result<Vec<Offer>> {
         }
     }
     Ok(offers)
+}
+
+/// What a digest stands for. A registry keeps the two at different addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// A manifest, or an index of them.
+    Manifest,
+    Configuration,
+}
+
+/// Where documents come from, by digest. They are checked against it here, whatever they come from.
+pub type Get<'a> = dyn FnMut(Part, &str) -> Result<Vec<u8>> + 'a;
+
+/// The image that a manifest or an index offers for this machine, if any; yet without a name.
+pub fn offer_of(digest: &str, get: &mut Get<'_>) -> Result<Option<Offer>> {
+    let mut documents = Vec::new();
+    let Some(manifest) = manifest(get, digest, &mut documents, 0)? else { return Ok(None) };
+    offer(get, digest, &manifest, documents).map(Some)
 }
 
 /// The names in a descriptor's annotations. A bare tag ("latest", as skopeo writes it) is no name.
@@ -101,36 +124,35 @@ fn preferred(descriptors: &[Descriptor]) -> Vec<&Descriptor> {
     fitting
 }
 
-/// Follows a descriptor to a manifest for this machine; what is read on the way is put into `documents`.
-fn manifest(source: &Source, descriptor: &Descriptor, documents: &mut Vec<(String, Vec<u8>)>, depth: u32) -> Result<Option<ImageManifest>> {
+/// Follows a digest to a manifest for this machine; what is read on the way is put into `documents`.
+fn manifest(get: &mut Get<'_>, digest: &str, documents: &mut Vec<(String, Vec<u8>)>, depth: u32) -> Result<Option<ImageManifest>> {
     if depth > MAX_INDEXES {
         return Err(Error::said(format!("its indexes are nested more than {MAX_INDEXES} deep")));
     }
-    let digest = descriptor.digest().to_string();
-    let bytes = document(source, &digest)?;
-    let value: Value = parsed(&digest, &bytes)?;
-    documents.push((digest.clone(), bytes));
+    let bytes = document(get, Part::Manifest, digest)?;
+    let value: Value = parsed(digest, &bytes)?;
+    documents.push((digest.to_owned(), bytes));
     if value.get("manifests").is_some() {
-        let index: ImageIndex = serde_json::from_value(value).map_err(|error| malformed(&digest, &error))?;
+        let index: ImageIndex = serde_json::from_value(value).map_err(|error| malformed(digest, &error))?;
         for next in preferred(index.manifests()) {
             let known = documents.len();
-            if let Some(found) = manifest(source, next, documents, depth + 1)? {
+            if let Some(found) = manifest(get, next.digest().as_ref(), documents, depth + 1)? {
                 return Ok(Some(found));
             }
             documents.truncate(known);
         }
         return Ok(None);
     }
-    let manifest: ImageManifest = serde_json::from_value(value).map_err(|error| malformed(&digest, &error))?;
+    let manifest: ImageManifest = serde_json::from_value(value).map_err(|error| malformed(digest, &error))?;
     // An attestation, a signature or a chart is an OCI artifact, and no image.
     let kind = manifest.config().media_type().to_string();
     let image = ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"].contains(&kind.as_str());
     Ok(image.then_some(manifest))
 }
 
-fn offer(source: &Source, descriptor: &Descriptor, manifest: &ImageManifest, mut documents: Vec<(String, Vec<u8>)>) -> Result<Offer> {
+fn offer(get: &mut Get<'_>, digest: &str, manifest: &ImageManifest, mut documents: Vec<(String, Vec<u8>)>) -> Result<Offer> {
     let id = manifest.config().digest().to_string();
-    let bytes = document(source, &id)?;
+    let bytes = document(get, Part::Configuration, &id)?;
     let config: ImageConfiguration = parsed(&id, &bytes)?;
     documents.push((id.clone(), bytes));
     let (layers, diff_ids) = (manifest.layers(), config.rootfs().diff_ids());
@@ -142,7 +164,7 @@ fn offer(source: &Source, descriptor: &Descriptor, manifest: &ImageManifest, mut
         let digest = layer.digest().to_string();
         blobs.push(Blob { file: blob(&digest)?, written: Some((digest, layer.size())), diff_id: diff_id.clone() });
     }
-    let offer = Offer { names: Vec::new(), digest: Some(descriptor.digest().to_string()), id, config, layers: blobs, documents };
+    let offer = Offer { names: Vec::new(), digest: Some(digest.to_owned()), id, config, layers: blobs, documents, pulled: false };
     checked(offer)
 }
 
@@ -171,7 +193,7 @@ fn docker(source: &Source, manifest: &[u8]) -> Result<Vec<Offer>> {
         let id = sha256(&bytes);
         let names = image.repo_tags.unwrap_or_default().iter().map(|name| Reference::parse(name)).collect::<Result<_>>()?;
         let documents = vec![(id.clone(), bytes)];
-        offers.push(checked(Offer { names, digest: None, id, config, layers, documents })?);
+        offers.push(checked(Offer { names, digest: None, id, config, layers, documents, pulled: false })?);
     }
     Ok(offers)
 }
@@ -202,13 +224,17 @@ fn blob(digest: &str) -> Result<String> {
 }
 
 /// A document, checked against its digest.
-fn document(source: &Source, digest: &str) -> Result<Vec<u8>> {
+fn document(get: &mut Get<'_>, part: Part, digest: &str) -> Result<Vec<u8>> {
     let file = blob(digest)?;
-    let bytes = source.document(&file)?.ok_or_else(|| missing(&file))?;
+    let bytes = get(part, digest)?;
     match sha256(&bytes) {
         found if found == digest => Ok(bytes),
         found => Err(Error::said(format!("{file} is damaged: its digest is {found}"))),
     }
+}
+
+pub fn none_for_us() -> Error {
+    Error::said(format!("it holds no image for linux/{}", Arch::default()))
 }
 
 pub fn missing(file: &str) -> Error {

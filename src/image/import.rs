@@ -14,7 +14,7 @@ use rustix::fs::FileType;
 use super::archive::{Source, decompressed};
 use super::digest::Hashing;
 use super::document::{self, Blob, Offer};
-use super::layer::{self, MAX_LAYER};
+use super::layer::{self, Below, MAX_LAYER};
 use super::stack::Stack;
 use super::store::{self, Store, Writer};
 use super::user::Accounts;
@@ -26,9 +26,9 @@ use crate::sys::{file, tree};
 const MAX_ACCOUNTS: u64 = 1 << 20;
 
 /// A layer of an image that is being imported: in the store, or still in the temporary directory.
-struct Unpacked {
-    name: String,
-    path: PathBuf,
+pub(super) struct Unpacked {
+    pub(super) name: String,
+    pub(super) path: PathBuf,
 }
 
 impl Store {
@@ -42,7 +42,7 @@ impl Store {
             // All of them before the first is seen: an archive of two images is taken whole or not at all.
             let taken = offers.iter().map(|offer| self.take(&writer, &source, offer)).collect::<Result<Vec<_>>>()?;
             for (offer, (layers, images)) in offers.iter().zip(&taken) {
-                self.publish(&writer, offer, layers, images)?;
+                self.publish(&writer, &writer.tmp(), offer, layers, images)?;
             }
             Ok(taken.into_iter().flat_map(|(_, images)| images).collect())
         };
@@ -55,6 +55,11 @@ impl Store {
         for at in 0..offer.layers.len() {
             layers.push(self.unpack(writer, source, offer, at, &layers)?);
         }
+        self.images(offer, layers)
+    }
+
+    /// What is to be recorded of an offer with these layers, under each of its names; and the layers, each once.
+    pub(super) fn images(&self, offer: &Offer, layers: Vec<Unpacked>) -> Result<(Vec<Unpacked>, Vec<Image>)> {
         let accounts = accounts(&stack(layers.iter())?)?;
         let layers = topmost_of_each(layers);
         let sizes = layers.iter().map(|layer| size_of(&file::open_dir(&layer.path)?, &mut HashSet::new()));
@@ -68,8 +73,7 @@ impl Store {
     /// Layer number `at` of an offer, above the layers `below` it.
     fn unpack(&self, writer: &Writer<'_>, source: &Source, offer: &Offer, at: usize, below: &[Unpacked]) -> Result<Unpacked> {
         let blob = &offer.layers[at];
-        let diff_ids: Vec<String> = offer.layers[..=at].iter().map(|layer| layer.diff_id.clone()).collect();
-        let (alone, dependent) = (store::layer_name(&blob.diff_id), store::dependent_layer_name(&diff_ids));
+        let [dependent, alone] = names_of(offer, at);
         for name in [&dependent, &alone] {
             let (known, new) = (store::layers_dir(self.dir()).join(name), writer.tmp().join(name));
             if let Some(path) = [known, new].into_iter().find(|path| path.is_dir()) {
@@ -78,18 +82,25 @@ impl Store {
         }
         let making = writer.tmp().join(format!("{at}~"));
         std::fs::create_dir(&making).map_err(|error| Error::io("mkdir", making.display(), &error))?;
-        let implied = apply(source, blob, file::open_dir(&making)?, &stack(below.iter())?).map_err(|error| error.doing(format!("layer {}", blob.diff_id)))?;
-        let name = if implied { dependent } else { alone };
+        let packed = source.open_file(&blob.file)?.ok_or_else(|| document::missing(&blob.file));
+        let implied = packed.and_then(|packed| apply(packed, blob, file::open_dir(&making)?, &|| stack(below.iter())));
+        let name = if implied.map_err(|error| error.doing(format!("layer {}", blob.diff_id)))? { dependent } else { alone };
         let path = writer.tmp().join(&name);
         std::fs::rename(&making, &path).map_err(|error| Error::io("rename", making.display(), &error))?;
         Ok(Unpacked { name, path })
     }
 
-    /// Gives everything its name, what is named last.
-    fn publish(&self, writer: &Writer<'_>, offer: &Offer, layers: &[Unpacked], images: &[Image]) -> Result<()> {
+    /// The layer number `at` of an offer, if the store has it.
+    pub(super) fn known_layer(&self, offer: &Offer, at: usize) -> Option<Unpacked> {
+        let known = names_of(offer, at).map(|name| Unpacked { path: store::layers_dir(self.dir()).join(&name), name });
+        known.into_iter().find(|layer| layer.path.is_dir())
+    }
+
+    /// Gives everything its name, what is named last. `staging` is where the new layers were made, on the store's file system.
+    pub(super) fn publish(&self, _writer: &Writer<'_>, staging: &Path, offer: &Offer, layers: &[Unpacked], images: &[Image]) -> Result<()> {
         let rename = |from: &Path, to: &Path| std::fs::rename(from, to).map_err(|error| Error::io("rename", to.display(), &error));
         let staged = |bytes: &[u8], number: usize| {
-            let path = writer.tmp().join(format!("{number}.json"));
+            let path = staging.join(format!("{number}.json"));
             file::write_atomically(&path, bytes, 0o600).map(|()| path)
         };
         let mut files = Vec::new();
@@ -104,8 +115,8 @@ impl Store {
             let record = serde_json::to_vec_pretty(image).map_err(|error| Error::said(format!("writing the record: {error}")))?;
             files.push((staged(&record, files.len())?, self.record(&image.reference)));
         }
-        tree::sync(file::open_dir(writer.tmp())?)?;
-        for layer in layers.iter().filter(|layer| layer.path.starts_with(writer.tmp())) {
+        tree::sync(file::open_dir(staging)?)?;
+        for layer in layers.iter().filter(|layer| layer.path.starts_with(staging)) {
             let to = store::layers_dir(self.dir()).join(&layer.name);
             // Another image of the same archive may have brought it there.
             if !to.is_dir() {
@@ -121,6 +132,12 @@ impl Store {
     }
 }
 
+/// The names that layer number `at` may have: right only above those below it, or everywhere.
+pub(super) fn names_of(offer: &Offer, at: usize) -> [String; 2] {
+    let diff_ids: Vec<String> = offer.layers[..=at].iter().map(|layer| layer.diff_id.clone()).collect();
+    [store::dependent_layer_name(&diff_ids), store::layer_name(&offer.layers[at].diff_id)]
+}
+
 fn accounts(stack: &Stack) -> Result<Accounts> {
     let text = |path: &str| -> Result<String> {
         let bytes = stack.read(Path::new(path), MAX_ACCOUNTS)?.unwrap_or_default();
@@ -130,8 +147,8 @@ fn accounts(stack: &Stack) -> Result<Accounts> {
 }
 
 /// Decompresses, hashes and unpacks in one pass; returns what [`layer::apply`] does.
-fn apply(source: &Source, blob: &Blob, root: OwnedFd, below: &Stack) -> Result<bool> {
-    let (packed, written) = Hashing::new(open(source, blob)?, MAX_LAYER);
+pub(super) fn apply(packed: impl Read, blob: &Blob, root: OwnedFd, below: &Below<'_>) -> Result<bool> {
+    let (packed, written) = Hashing::new(packed, MAX_LAYER);
     let mut packed = BufReader::with_capacity(128 << 10, packed);
     let unreadable = |error: std::io::Error| Error::said(format!("{:?}: {error}", blob.file));
     let applied = decompressed(&mut packed).map_err(unreadable).and_then(|stream| {
@@ -156,11 +173,7 @@ fn apply(source: &Source, blob: &Blob, root: OwnedFd, below: &Stack) -> Result<b
     applied
 }
 
-fn open<'a>(source: &'a Source, blob: &Blob) -> Result<Box<dyn Read + 'a>> {
-    source.open_file(&blob.file)?.ok_or_else(|| document::missing(&blob.file))
-}
-
-fn stack<'a>(layers: impl DoubleEndedIterator<Item = &'a Unpacked>) -> Result<Stack> {
+pub(super) fn stack<'a>(layers: impl DoubleEndedIterator<Item = &'a Unpacked>) -> Result<Stack> {
     layers.rev().map(|layer| file::open_dir(&layer.path)).collect::<Result<_>>().map(Stack::new)
 }
 
@@ -209,6 +222,7 @@ fn image(offer: &Offer, reference: &Reference, layers: &[String], size: u64, acc
         created: offer.config.created().clone(),
         size,
         layers: layers.to_vec(),
+        pulled: offer.pulled,
         documents: offer.documents.iter().map(|(digest, _)| digest.clone()).collect(),
         accounts: accounts.clone(),
         dir: PathBuf::new(),

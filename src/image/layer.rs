@@ -40,10 +40,13 @@ const OPAQUE_MARK: &[u8] = b".wh..wh..opq";
 /// What AUFS kept for itself (`.wh..wh.plnk`, ...); no layer's content.
 const WHITEOUT_META: &[u8] = b".wh..wh.";
 
-/// Unpacks `stream` into the empty directory `root`. `below` are the layers under it: a directory that entries imply but none makes gets
-/// its owner and mode from there. Returns whether that was so: such a layer is right only above these layers.
-pub fn apply(root: OwnedFd, stream: impl Read, below: &Stack) -> Result<bool> {
-    let mut layer = Layer { root, below, parent: None, times: Vec::new(), implied: BTreeSet::new() };
+/// The layers under one, asked for at the first need: where layers are unpacked side by side, they may not be whole before.
+pub type Below<'a> = dyn Fn() -> Result<Stack> + 'a;
+
+/// Unpacks `stream` into the empty directory `root`. A directory that entries imply but none makes gets its owner and mode from the
+/// layers `below`. Returns whether that was so: such a layer is right only above these layers.
+pub fn apply(root: OwnedFd, stream: impl Read, below: &Below<'_>) -> Result<bool> {
+    let mut layer = Layer { root, below, stack: None, parent: None, times: Vec::new(), implied: BTreeSet::new() };
     tree::set_mode(&layer.root, OsStr::new("."), 0o755)?;
     let mut entries = Entries::new(stream);
     let unreadable = |error: std::io::Error| Error::io("read", "", &error);
@@ -69,7 +72,8 @@ fn reading(error: &std::io::Error) -> Error {
 
 struct Layer<'a> {
     root: OwnedFd,
-    below: &'a Stack,
+    below: &'a Below<'a>,
+    stack: Option<Stack>,
     /// The last entry's parent: most entries share it with the one before.
     parent: Option<(PathBuf, OwnedFd)>,
     /// Directories' times, to be set when nothing is put into them any more.
@@ -251,7 +255,12 @@ impl Layer<'_> {
         self.implied.insert(path.to_owned());
         if hides {
             tree::set_attribute(dir, name, OsStr::new(OPAQUE), b"y")?;
-        } else if let Some(below) = self.below.directory(path)? {
+            return tree::set_mode(dir, name, 0o755);
+        }
+        if self.stack.is_none() {
+            self.stack = Some((self.below)()?);
+        }
+        if let Some(below) = self.stack.as_ref().map(|stack| stack.directory(path)).transpose()?.flatten() {
             let stat = file::stat(&below)?;
             tree::set_owner(dir, name, stat.st_uid, stat.st_gid)?;
             for (key, value) in tree::attributes(&below)?.iter().filter(|(key, _)| !is_overlays_own(key)) {
@@ -375,7 +384,7 @@ mod tests {
             self.0.path().join("root").join(name)
         }
         fn apply_above(&self, tar: Tar, below: &[&Path]) -> Result<bool> {
-            let below = Stack::new(below.iter().map(|dir| file::open_dir(dir).unwrap()).collect());
+            let below = || Ok(Stack::new(below.iter().map(|dir| file::open_dir(dir).unwrap()).collect()));
             apply(file::open_dir(self.path("")).unwrap(), tar.0.as_slice(), &below)
         }
         fn apply(&self, tar: Tar) -> Result<bool> {

@@ -10,8 +10,8 @@
 //! All the work is done at import: layers are unpacked as overlayfs stacks them, every digest is checked, the image's users are read. A
 //! start reads one small file.
 //!
-//! What is not here: pulling. A registry's client would be one more way to an `Offer`, beside `Source`: it hands over
-//! the same documents and, for each layer that the store lacks, the same stream of bytes.
+//! A registry is one more way to an `Offer`: `pull` hands over the same documents and, for each layer that the store lacks, the same stream of
+//! bytes. Where and as whom it asks is told by `registries` and `login`.
 
 mod archive;
 pub mod digest;
@@ -19,7 +19,10 @@ mod document;
 pub(crate) mod entries;
 mod import;
 mod layer;
+pub mod login;
+pub mod pull;
 pub mod reference;
+pub mod registries;
 mod stack;
 mod store;
 pub mod user;
@@ -66,6 +69,9 @@ pub struct Image {
     pub size: u64,
     /// Names of directories in [`Image::layers_dir`], bottom to top, each once.
     pub layers: Vec<String>,
+    /// It came from a registry, so a pull policy of Always asks there again; one that was brought in by hand is what its name means.
+    #[serde(default)]
+    pub pulled: bool,
     /// All digests of documents that belong to it.
     documents: Vec<String>,
     accounts: user::Accounts,

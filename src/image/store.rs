@@ -8,6 +8,7 @@
 //!   layers/mount-points                     the places that every container's mounts need, below all layers
 //!   blobs/sha256/HEX                        manifests and configurations, as they were
 //!   tmp/                                    what the holder of the lock is making
+//!   pulls/HEX, pulls/HEX.d/                 what a pull is making, and its lock
 //! ```
 //!
 //! A name appears by one rename, after all that it stands for is whole and on disk; readers take no lock. One writer at a time: what stands in
@@ -134,6 +135,22 @@ impl Store {
                 return Err(Error::said(format!("image {} is in use by a pod; delete the pod first", image.reference.familiar())));
             }
         }
+        self.forget(&writer, &gone, &left, in_use)
+    }
+
+    /// Removes what no name needs, and those of these names that no pod uses; tells which.
+    pub fn prune(&self, references: &[Reference], in_use: &BTreeSet<String>) -> Result<Vec<Reference>> {
+        let writer = self.write()?;
+        let (mut gone, mut left) = (Vec::new(), Vec::new());
+        for image in self.list()? {
+            let unused = references.contains(&image.reference) && !in_use.contains(&image.id) && !self.is_held(&image.id)?;
+            if unused { gone.push(image) } else { left.push(image) }
+        }
+        self.forget(&writer, &gone, &left, in_use)?;
+        Ok(gone.into_iter().map(|image| image.reference).collect())
+    }
+
+    fn forget(&self, writer: &Writer<'_>, gone: &[Image], left: &[Image], in_use: &BTreeSet<String>) -> Result<()> {
         for reference in gone.iter().map(|image| &image.reference) {
             let path = self.record(reference);
             std::fs::remove_file(&path).map_err(failed("unlink", &path))?;
@@ -141,7 +158,7 @@ impl Store {
             let empty = path.ancestors().skip(1).take_while(|dir| **dir != self.dir);
             empty.take_while(|dir| std::fs::remove_dir(dir).is_ok()).for_each(drop);
         }
-        self.sweep(&writer, &left, in_use)
+        self.sweep(writer, left, in_use)
     }
 
     /// The name of a lowest layer for every image, in its layers' directory: the places of the mounts that all containers have. Where an image
@@ -230,6 +247,7 @@ impl Store {
         file::lock(&lock)?;
         let writer = Writer { store: self, _lock: lock };
         file::remove_tree(writer.tmp())?;
+        super::pull::clear_killed(&self.dir)?;
         for dir in [writer.tmp(), layers_dir(&self.dir), self.dir.join("blobs/sha256"), self.dir.join("names")] {
             std::fs::create_dir_all(&dir).map_err(failed("mkdir", &dir))?;
         }

@@ -200,6 +200,19 @@ fn judged<T: DeserializeOwned + Default>(tree: &Place, table: &Table, fill: fn(&
     object
 }
 
+/// A file of settings that is no Kubernetes object: its only document, null if it is empty. The error is one line.
+pub fn settings(text: &str) -> Result<Value, String> {
+    let told = |syntax: Syntax| {
+        let fault = Fault::from(syntax);
+        format!("line {}: {}", fault.line, fault.detail)
+    };
+    match yaml::documents(text).map_err(told)?.as_slice() {
+        [] => Ok(Value::Null),
+        [one] => Ok(one.json()),
+        several => Err(format!("it has {} documents, but settings are one", several.len())),
+    }
+}
+
 /// An object from its JSON, as it is kept on disk: the one way to read one beside a manifest. The error is one line.
 pub fn from_json<T: DeserializeOwned>(json: &Value) -> Result<T, String> {
     decode::from_value(json)

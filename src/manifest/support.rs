@@ -138,12 +138,12 @@ pub const TABLE: &[Row] = &[
 
     done("spec", "containers initContainers volumes restartPolicy terminationGracePeriodSeconds activeDeadlineSeconds hostNetwork resources \
                   hostPID hostIPC hostUsers shareProcessNamespace hostname hostnameOverride subdomain setHostnameAsFQDN hostAliases dnsPolicy dnsConfig \
-                  securityContext os"),
+                  securityContext os imagePullSecrets"),
+    done("spec.imagePullSecrets[]", "name"),
     no_effect("spec", "affinity nodeSelector nodeName tolerations topologySpreadConstraints overhead", ONE_NODE),
     no_effect("spec", "schedulerName priority priorityClassName preemptionPolicy", NO_SCHEDULER).but(&["\"default-scheduler\"", "0"]),
     no_effect("spec", "serviceAccount serviceAccountName automountServiceAccountToken", NO_API).but(&["\"default\"", "false"]),
     no_effect("spec", "enableServiceLinks", "a Service has no address of its own here").but(&["true", "false"]),
-    no_effect("spec", "imagePullSecrets", "images are local, or pulled with the credentials of this machine"),
     no_effect("spec", "runtimeClassName", "minipod is the only runtime"),
     refused("spec", "ephemeralContainers", "cannot be set on create"),
     refused("spec", "readinessGates", "nothing here would ever set such a condition"),

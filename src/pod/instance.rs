@@ -70,21 +70,27 @@ const MESSAGE_BYTES: u64 = 4096;
 const LOG_MESSAGE_LINES: u64 = 80;
 const LOG_MESSAGE_BYTES: usize = 2048;
 
-/// Finds the image of a container, by its pull policy. Pulling has its place here: an absent image is asked for from its registry,
-/// unless the policy is Never.
-pub fn find_image(store: &Store, container: &Container) -> Result<Image> {
+/// Whether a container's image must be asked for at its registry before a start, by its pull policy; that name then. An image that was
+/// imported by hand is what its name means on this machine, also under Always, which asks only for what came from a registry.
+pub fn must_pull(store: &Store, container: &Container) -> Result<Option<Reference>> {
     let name = container.image.as_deref().unwrap_or_default();
     let reference = Reference::parse(name).map_err(|e| e.reason("InvalidImageName"))?;
-    if let Some(image) = store.find(&reference)? {
-        return Ok(image);
+    let found = store.find(&reference)?;
+    match (container.image_pull_policy.as_deref(), found) {
+        (Some("Always"), Some(image)) if image.pulled => Ok(Some(reference)),
+        (_, Some(_)) => Ok(None),
+        (Some("Never"), None) => Err(Error::said(format!("Container image {name:?} is not present with pull policy of Never")).reason("ErrImageNeverPull")),
+        (_, None) => Ok(Some(reference)),
     }
-    if container.image_pull_policy.as_deref() == Some("Never") {
-        return Err(Error::said(format!("Container image {name:?} is not present with pull policy of Never")).reason("ErrImageNeverPull"));
-    }
-    Err(Error::said(format!(
-        "failed to pull image {name:?}: it is not in the store, and this minipod does not pull from registries; bring it in with `minipod image import`"
-    ))
-    .reason("ErrImagePull"))
+}
+
+/// The image of a container in the store.
+pub fn find_image(store: &Store, container: &Container) -> Result<Image> {
+    let name = container.image.as_deref().unwrap_or_default();
+    must_pull(store, container)?;
+    let found = store.find(&Reference::parse(name)?)?;
+    let missing = || Error::said(format!("image {name:?} is not in the store; `minipod image pull` or `minipod image import` brings it in"));
+    found.ok_or_else(|| missing().reason("ErrImagePull"))
 }
 
 /// What a start of a container needs of its pod.

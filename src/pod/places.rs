@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::image::registries::Settings;
+
 /// The three trees, and the name below which cgroups are made.
 #[derive(Debug, Clone)]
 pub struct Places {
@@ -15,6 +17,8 @@ pub struct Places {
     pub cgroup: String,
     /// The addresses that pods get, as CIDR.
     pub pod_range: String,
+    /// How images are pulled.
+    pub registries: Settings,
 }
 
 impl Places {
@@ -24,7 +28,7 @@ impl Places {
             Some(root) => ["lib", "run", "log"].map(|name| root.join(name)),
             None => ["/var/lib/minipod", "/run/minipod", "/var/log/minipod"].map(PathBuf::from),
         };
-        Places { lib, run, log, cgroup, pod_range }
+        Places { lib, run, log, cgroup, pod_range, registries: Settings::default() }
     }
 
     pub fn images(&self) -> PathBuf {

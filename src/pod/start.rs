@@ -18,7 +18,7 @@ use super::admission::{self, Rejection};
 use super::control::{self, Reply, Request};
 use super::dir::{Claim, Dir, PodDir};
 use super::ground::{CGROUP_PATIENCE, Ground, all_containers, pod_spec};
-use super::instance::{find_image, leave_host};
+use super::instance::{leave_host, must_pull};
 use super::objects::claims;
 use super::places::Places;
 use super::status;
@@ -26,7 +26,7 @@ use super::supervisor::{Desk, Supervisor};
 use crate::cgroup::{self, Hierarchies};
 use crate::container::log;
 use crate::error::{Error, Result};
-use crate::image::Store;
+use crate::image::{Reference, Store};
 use crate::network::Network;
 use crate::sys::notify::Notify;
 use crate::sys::process::Child;
@@ -107,9 +107,15 @@ pub fn start(places: &Places, mut pod: Pod, options: &Options) -> std::result::R
     }
 }
 
-/// Whether all of a pod's images are there, so that a person who waits learns it before anything starts.
-pub fn check_images(store: &Store, pod: &Pod) -> Result<()> {
-    all_containers(pod_spec(pod)).try_for_each(|container| find_image(store, container).map(drop).map_err(|e| e.container(&container.name)))
+/// The images that a pod's containers must pull before they start, each once. Errors: one that can never be had.
+pub fn images_to_pull(store: &Store, pod: &Pod) -> Result<Vec<Reference>> {
+    let mut references = Vec::new();
+    for container in all_containers(pod_spec(pod)) {
+        references.extend(must_pull(store, container).map_err(|e| e.container(&container.name))?);
+    }
+    references.sort();
+    references.dedup();
+    Ok(references)
 }
 
 /// The most of generateName that a name takes over; five characters follow (`MaxGeneratedNameLength`).

@@ -16,6 +16,7 @@ mod clients;
 mod ephemeral;
 mod errand;
 mod objects;
+mod pulling;
 mod resizing;
 mod source;
 mod told;
@@ -29,6 +30,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, Volume};
 
 use self::asking::Asking;
 use self::ephemeral::Awaited;
+use self::pulling::Pulling;
 use self::resizing::Resizing;
 use self::source::Source;
 use super::control::{self, Reply, Request};
@@ -88,6 +90,8 @@ pub struct Supervisor {
     asking: Asking,
     /// A change of resources that is not carried out yet.
     resizing: Option<Resizing>,
+    /// Images that are being pulled.
+    pulls: Vec<Pulling>,
     /// Watches the objects that the pod asks for, if it asks for any.
     objects: Option<Notify>,
     /// Something was done since memory was last given back.
@@ -107,6 +111,7 @@ impl Supervisor {
         Supervisor {
             asking: Asking::new(&spec),
             resizing: None,
+            pulls: Vec::new(),
             objects: None,
             untrimmed: true,
             rubbish: Vec::new(),
@@ -191,8 +196,8 @@ impl Supervisor {
         match action {
             Action::StartSandbox { attempt } => self.start_sandbox(attempt),
             Action::StopSandbox => self.stop_sandbox(),
-            Action::Start { c, restart } => self.start(c, restart),
-            Action::Abort(c) => Event::Aborted(c),
+            Action::Start { c, restart } => self.begin_pull(c, restart).unwrap_or_else(|| self.start(c, restart, false)),
+            Action::Abort(c) => self.abort_pull(c),
             Action::PreStop(c) => self.begin_hook(c, Hook::PreStop).unwrap_or(Event::PreStopSent(c)),
             Action::Term(c) => self.signal(c, Event::TermSent(c)),
             Action::Kill(c) => self.kill(c),
@@ -249,7 +254,8 @@ impl Supervisor {
         Event::SandboxGone
     }
 
-    fn start(&mut self, c: C, restart: u32) -> Event {
+    /// Starts a container whose image is in the store, or was `pulled` for this start.
+    fn start(&mut self, c: C, restart: u32, pulled: bool) -> Event {
         let (Some(sandbox), Some(volumes)) = (&self.sandbox, &self.volumes) else {
             let failure = lifecycle::Failure { at: FailedAt::Config, reason: "CreateContainerError".into(), message: "the pod has no sandbox".into() };
             return Event::StartFailed(c, failure);
@@ -258,7 +264,7 @@ impl Supervisor {
         let started = self.target_of(c).and_then(|target| instance::start(&home, &container_of(&self.pod, c), target, restart));
         match started {
             Ok((instance, ids, unenforced)) => {
-                self.tell_started(c, &unenforced);
+                self.tell_started(c, pulled, &unenforced);
                 let watched = self.watch(c, &instance);
                 self.instances[c.0] = Some(instance);
                 self.complain_of(watched.err());
@@ -266,7 +272,7 @@ impl Supervisor {
             }
             Err(error) => {
                 let failure = instance::failure_of(&error);
-                self.tell_failed_start(c, &failure);
+                self.tell_failed_start(c, pulled, &failure);
                 Event::StartFailed(c, failure)
             }
         }
@@ -305,6 +311,7 @@ impl Supervisor {
 
     /// Nothing runs any more: the sandbox goes, then the last phase is told.
     fn finish(&mut self, phase: lifecycle::Phase) -> Event {
+        self.pulls.clear();
         self.stop_asking();
         self.stop_sandbox();
         Event::Finished(phase)
@@ -365,6 +372,7 @@ impl Supervisor {
             Source::Said(number) => self.hear_errand(number, false),
             Source::Prober => self.hear_prober(),
             Source::Objects => self.hear_objects(),
+            Source::Pull(c) => self.hear_pull(c),
             Source::Exit(c) => self.reap(c),
             Source::Output(c, stream) => self.pump(c, stream),
             Source::Room(c) => self.make_room(c),

@@ -1,18 +1,17 @@
 //! The prober's own side: it gives up what it does not need, then turns each question into a task with a deadline.
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::OFlags;
 use tokio::net::UnixDatagram;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::{Answer, Ask, Outcome, TEXT_LIMIT, Target, Verdict, dial, grpc, http};
 use crate::error::{Error, Result};
-use crate::sys::{file, process, socket, user};
+use crate::sys::{leaf, process, socket};
 
 /// The most questions at a time. A worker of the kubelet asks again only after its answer, so a pod has at most three for each container;
 /// each costs a descriptor, of which there are usually 1024.
@@ -22,27 +21,10 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The process, from its birth to its end.
 pub(super) fn run(socket: OwnedFd) -> Result<Infallible> {
-    give_up_rights(&socket)?;
+    leaf::become_leaf(c"minipod-probe", &socket)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(|error| Error::io("epoll_create1", "", &error))?;
     runtime.block_on(serve(socket))?;
     process::exit_now(0)
-}
-
-/// Keeps one socket and no right. Without capabilities any root process that sees us could attach to us, and we stand in the host's
-/// network and mounts, so we hide.
-fn give_up_rights(socket: &OwnedFd) -> Result<()> {
-    process::close_others(3, &[socket.as_fd()]);
-    // What a library writes to standard error must not land in somebody's connection that got the number 2.
-    let null = file::open("/dev/null", OFlags::RDWR)?;
-    (0..3).try_for_each(|number| process::place_descriptor(&null, number))?;
-    process::set_name(c"minipod-probe");
-    process::new_session()?;
-    user::bound_capabilities(&[])?;
-    user::set_capabilities(&[])?;
-    user::no_new_privileges()?;
-    process::hide()?;
-    // Last: a change of credentials clears it. If the supervisor has ended before, its end of the socket is closed.
-    process::die_with_parent()
 }
 
 /// Reads questions until the supervisor has gone.

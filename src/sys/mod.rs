@@ -10,6 +10,7 @@
 pub mod bpf;
 pub mod devices;
 pub mod file;
+pub mod leaf;
 pub mod mount;
 pub mod net;
 pub mod netlink;

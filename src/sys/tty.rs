@@ -74,6 +74,29 @@ impl Drop for Raw<'_> {
     }
 }
 
+/// A line typed at a terminal that does not show it, with its line break.
+pub fn read_unseen(terminal: impl AsFd) -> Result<String> {
+    let before = termios::tcgetattr(&terminal).map_err(failed("ioctl", "TCGETS"))?;
+    let mut unseen = before.clone();
+    unseen.local_modes.remove(termios::LocalModes::ECHO);
+    termios::tcsetattr(&terminal, OptionalActions::Flush, &unseen).map_err(failed("ioctl", "TCSETS"))?;
+    let mut line = Vec::new();
+    let mut piece = [0; 1024];
+    let done = loop {
+        match read(&terminal, &mut piece) {
+            Ok(0) => break Ok(()),
+            Ok(length) => line.extend_from_slice(&piece[..length]),
+            Err(error) => break Err(error),
+        }
+        if line.contains(&b'\n') {
+            break Ok(());
+        }
+    };
+    let put_back = termios::tcsetattr(&terminal, OptionalActions::Flush, &before).map_err(failed("ioctl", "TCSETS"));
+    done.and(put_back)?;
+    String::from_utf8(line).map_err(|_| Error::said("what was typed is not UTF-8"))
+}
+
 /// Bytes that wait to be read; 0 at the end of a pipe.
 pub fn read(fd: impl AsFd, buffer: &mut [u8]) -> Result<usize> {
     loop {

@@ -17,7 +17,8 @@
 //! | `MINIPOD` | the program under test; else the one that cargo built beside this test |
 //! | `MINIPOD_CASES_IMAGES` | the image store to lend to every world; else `target/cases/root/lib/images` |
 //! | `MINIPOD_REQUIRE` | `all`: an unmet need is a failure |
-//! | `MINIPOD_CASES` | ids of the cases to run, with spaces between; else all |
+//! | `MINIPOD_CASES` | ids of the cases to run, or their beginning (`IMG`), with spaces between; else all |
+//! | `MINIPOD_CASES_REGISTRY` | Debian's docker-registry, as `scripts/registry` fetches it |
 //! | `MINIPOD_SLOW` | factor on every deadline, for emulated machines (1) |
 
 // What is tested is a program: these tests start it as a user's shell would.
@@ -45,6 +46,8 @@ mod objects;
 mod pod;
 mod probes;
 mod process;
+mod pull;
+mod registry;
 mod resize;
 mod restart;
 mod security;
@@ -124,14 +127,17 @@ fn main() -> ExitCode {
         jobs::CASES,
         validation::CASES,
         examples::CASES,
+        pull::CASES,
     ];
     let wanted = std::env::var("MINIPOD_CASES").unwrap_or_default();
     let wanted: Vec<&str> = wanted.split_whitespace().collect();
-    if let Some(unknown) = wanted.iter().find(|id| !cases.iter().any(|list| list.iter().any(|case| case.id == **id))) {
+    // A word without a number stands for a whole list.
+    let named = |id: &str, word: &str| id == word || id.strip_prefix(word).is_some_and(|rest| rest.starts_with('-'));
+    if let Some(unknown) = wanted.iter().find(|word| !cases.iter().any(|list| list.iter().any(|case| named(case.id, word)))) {
         eprintln!("no such case: {unknown}");
         return ExitCode::from(2);
     }
-    let chosen = cases.into_iter().flatten().filter(|case| wanted.is_empty() || wanted.contains(&case.id));
+    let chosen = cases.into_iter().flatten().filter(|case| wanted.is_empty() || wanted.iter().any(|word| named(case.id, word)));
     let trials = chosen.map(|case| Trial::ignorable_test(case.id, || judge(case))).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -45,6 +45,7 @@ fn look(word: &str) -> bool {
         "overlay" => std::fs::read_to_string("/proc/filesystems").is_ok_and(|all| all.lines().any(|l| l.trim() == "nodev\toverlay")),
         "netns" => works(&["unshare", "--mount", "--net", "ip", "link", "set", "lo", "up"]),
         "images" => std::fs::read_dir(images()).is_ok_and(|mut entries| entries.next().is_some()),
+        "docker-registry" => crate::registry::debian_registry().is_some(),
         "unshare" => works(&["unshare", "--version"]),
         "setpriv" => works(&["setpriv", "--version"]),
         "cgroup.memory" | "cgroup.cpu" | "cgroup.pids" => controller(&word["cgroup.".len()..]),

@@ -57,7 +57,9 @@ impl World {
         fs::set_permissions(dir.path().join("story"), fs::Permissions::from_mode(0o1777))?;
         fs::write(dir.path().join("story/lines"), "")?;
         fs::set_permissions(dir.path().join("story/lines"), fs::Permissions::from_mode(0o666))?;
-        let holder = hold(&needs::images(), &dir.path().join("root/lib/images"))?;
+        // A case about images has a store of its own, empty at first.
+        let lent = (!id.starts_with("IMG-")).then(needs::images);
+        let holder = hold(lent, &dir.path().join("root/lib/images"))?;
         let pid = holder.id().cast_signed();
         let inode = |name: &str| fs::metadata(format!("/proc/{pid}/ns/{name}")).map(|m| m.ino());
         let cgroup = format!("minipod-case-{}-{number}", std::process::id());
@@ -80,6 +82,11 @@ impl World {
 
     pub fn cgroup(&self) -> &str {
         &self.marks.cgroup
+    }
+
+    /// The world's network namespace, to be joined.
+    pub fn network(&self) -> File {
+        File::open(format!("/proc/{}/ns/net", self.holder.id())).expect("the holder lives as long as the world")
     }
 
     /// The inode of the world's network namespace: the host, as its pods see it.
@@ -105,8 +112,7 @@ impl World {
     }
 
     pub fn start_with(&self, words: &[&str], input: Option<&[u8]>) -> Going {
-        let program = std::env::var_os("MINIPOD").unwrap_or_else(|| env!("CARGO_BIN_EXE_minipod").into());
-        let mut command = self.command(program);
+        let mut command = self.command(program());
         command.args(words);
         Going::start(command, input.map(<[u8]>::to_vec))
     }
@@ -392,6 +398,11 @@ impl Drop for World {
     }
 }
 
+/// The program under test.
+pub fn program() -> std::ffi::OsString {
+    std::env::var_os("MINIPOD").unwrap_or_else(|| env!("CARGO_BIN_EXE_minipod").into())
+}
+
 /// The rows of a pod in a table (or in several, as `-w` prints them).
 pub fn rows(table: &str, name: &str) -> Vec<Row> {
     let cells = table.lines().map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect::<Vec<_>>());
@@ -418,8 +429,8 @@ pub fn restarts(pod: &Value, name: &str) -> u64 {
 
 /// Starts the holder: a `cat` in new namespaces, which ends when our end of its stdin does. The image store is lent by a bind mount.
 #[allow(unsafe_code)]
-fn hold(images: &Path, place: &Path) -> io::Result<Child> {
-    let (images, place) = (images.to_owned(), place.to_owned());
+fn hold(images: Option<PathBuf>, place: &Path) -> io::Result<Child> {
+    let place = place.to_owned();
     let mut command = Command::new("cat");
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     // SAFETY: between fork and exec the child makes system calls on paths of its own; glibc's allocator is usable after fork.
@@ -427,7 +438,7 @@ fn hold(images: &Path, place: &Path) -> io::Result<Child> {
         command.pre_exec(move || {
             unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)?;
             mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
-            mount(Some(&images), &place, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+            images.as_ref().map_or(Ok(()), |images| mount(Some(images), &place, None::<&str>, MsFlags::MS_BIND, None::<&str>))?;
             Ok(())
         });
     }

@@ -12,12 +12,12 @@ pub fn image(seen: &Seen<'_>) -> Option<Vec<String>> {
         "InvalidImageName" => format!("{image:?} is no name of an image; write NAME, NAME:TAG or NAME@sha256:DIGEST."),
         "ErrImageNeverPull" => format!("Image {image} is not in the store, and imagePullPolicy Never forbids to fetch it."),
         "ErrImagePull" | "ImagePullBackOff" if message.contains("not in the store") => format!("Image {image} is not in the store of this machine."),
-        "ErrImagePull" | "ImagePullBackOff" => format!("Image {image} could not be fetched, and is not in the store of this machine."),
+        "ErrImagePull" | "ImagePullBackOff" => format!("Image {image} could not be fetched from its registry."),
         _ => return None,
     };
     let similar = similar(image, &seen.view.images);
     let similar = (!similar.is_empty()).then(|| format!("The store has: {}.", similar.join(", ")));
-    let next = "Correct the name, or bring the image in with `minipod image import FILE`; `minipod image ls` shows what is there.";
+    let next = "Correct the name, or bring the image in with `minipod image pull` or `minipod image import FILE`; `minipod image ls` shows what is there.";
     Some([what].into_iter().chain(similar).chain([next.to_owned()]).collect())
 }
 

@@ -17,6 +17,7 @@ pub mod downward;
 pub mod env_file;
 pub mod environment;
 pub mod files;
+pub mod logins;
 pub mod services;
 
 use std::path::PathBuf;

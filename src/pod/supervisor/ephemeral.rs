@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::lifecycle::{C, ContainerSpec, Event, Role, drain};
 use crate::pod::control::{self, Reply};
 use crate::pod::ground::{of_ephemeral, pod_spec};
-use crate::pod::instance::find_image;
+use crate::pod::instance::must_pull;
 use crate::sys::process::Child;
 
 /// A client that added a container and waits for its start.
@@ -57,7 +57,7 @@ impl Supervisor {
                 return Err(Error::said(format!("the target container {target:?} does not run now, so its processes cannot be joined")));
             }
         }
-        find_image(&self.ground.store, &of_ephemeral(&container))?;
+        must_pull(&self.ground.store, &of_ephemeral(&container))?;
         Ok(container)
     }
 

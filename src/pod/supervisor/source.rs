@@ -22,6 +22,8 @@ pub(super) enum Source {
     Prober,
     /// A ConfigMap or a Secret has come, changed or gone.
     Objects,
+    /// The pull of a container's image.
+    Pull(C),
 }
 
 impl Source {
@@ -50,6 +52,7 @@ impl Source {
             Source::Said(number) => (10, number),
             Source::Prober => (11, 0),
             Source::Objects => (12, 0),
+            Source::Pull(c) => (13, c.0),
         };
         kind << 32 | number as u64
     }
@@ -70,6 +73,7 @@ impl Source {
             10 => Source::Said(number),
             11 => Source::Prober,
             12 => Source::Objects,
+            13 => Source::Pull(C(number)),
             _ => return None,
         })
     }

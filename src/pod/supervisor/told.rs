@@ -18,17 +18,23 @@ impl Supervisor {
     }
 
     /// The kubelet's events of a start (`kuberuntime_container.go`, since 1.35).
-    pub(super) fn tell_started(&mut self, c: C, unenforced: &[Unenforced]) {
-        let image = self.spec.container(c).image.clone();
-        self.tell_of(c, Kind::Normal, "Pulled", &format!("Container image {image:?} already present on machine and can be accessed by the pod"));
+    pub(super) fn tell_started(&mut self, c: C, pulled: bool, unenforced: &[Unenforced]) {
+        self.tell_present(c, pulled);
         self.tell_of(c, Kind::Normal, "Created", "Container created");
         self.tell_of(c, Kind::Normal, "Started", "Container started");
         unenforced.iter().for_each(|missing| self.tell_of(c, Kind::Warning, "Unenforced", &missing.to_string()));
     }
 
-    pub(super) fn tell_failed_start(&mut self, c: C, failure: &lifecycle::Failure) {
+    /// That the image is there; one that was pulled has been told of.
+    fn tell_present(&mut self, c: C, pulled: bool) {
+        if !pulled {
+            let image = self.spec.container(c).image.clone();
+            self.tell_of(c, Kind::Normal, "Pulled", &format!("Container image {image:?} already present on machine and can be accessed by the pod"));
+        }
+    }
+
+    pub(super) fn tell_failed_start(&mut self, c: C, pulled: bool, failure: &lifecycle::Failure) {
         let image = self.spec.container(c).image.clone();
-        let present = format!("Container image {image:?} already present on machine and can be accessed by the pod");
         let shown = match (failure.at, failure.reason.as_str()) {
             (FailedAt::Image, "InvalidImageName") => {
                 self.tell_of(c, Kind::Warning, "InspectFailed", &failure.message);
@@ -44,11 +50,11 @@ impl Supervisor {
                 &failure.reason
             }
             (FailedAt::Config, _) => {
-                self.tell_of(c, Kind::Normal, "Pulled", &present);
+                self.tell_present(c, pulled);
                 &failure.message
             }
             (FailedAt::Run, _) => {
-                self.tell_of(c, Kind::Normal, "Pulled", &present);
+                self.tell_present(c, pulled);
                 self.tell_of(c, Kind::Normal, "Created", "Container created");
                 &failure.message
             }
