@@ -95,23 +95,29 @@ const DOWNWARD_FILE: &str = "path mode fieldRef resourceFieldRef";
 /// The rows of one kind of object.
 #[derive(Debug, Clone, Copy)]
 pub struct Table {
-    pub rows: &'static [Row],
+    /// Those of every object first.
+    parts: &'static [&'static [Row]],
     /// Objects in which a misplaced field is looked for.
     landmarks: &'static [&'static str],
     /// Where a pod template stands, with the dot after it: `spec.template.`. Beneath it the Pod's rows count.
     template: Option<&'static str>,
 }
 
-pub const POD: Table = Table { rows: TABLE, landmarks: LANDMARKS, template: None };
-pub const JOB: Table = Table { rows: job::TABLE, landmarks: job::LANDMARKS, template: Some("spec.template.") };
-pub const CONFIG_MAP: Table = Table { rows: objects::CONFIG_MAP, landmarks: objects::LANDMARKS, template: None };
-pub const SECRET: Table = Table { rows: objects::SECRET, landmarks: objects::LANDMARKS, template: None };
-pub const CLAIM: Table = Table { rows: objects::CLAIM, landmarks: objects::CLAIM_LANDMARKS, template: None };
-pub const SERVICE: Table = Table { rows: objects::SERVICE, landmarks: objects::SERVICE_LANDMARKS, template: None };
-pub const DEPLOYMENT: Table = Table { rows: workload::DEPLOYMENT, landmarks: workload::LANDMARKS, template: Some("spec.template.") };
-pub const REPLICA_SET: Table = Table { rows: workload::REPLICA_SET, landmarks: workload::LANDMARKS, template: Some("spec.template.") };
-pub const STATEFUL_SET: Table = Table { rows: workload::STATEFUL_SET, landmarks: workload::LANDMARKS, template: Some("spec.template.") };
-pub const DAEMON_SET: Table = Table { rows: workload::DAEMON_SET, landmarks: workload::LANDMARKS, template: Some("spec.template.") };
+pub const POD: Table = Table { parts: &[OBJECT, TABLE], landmarks: LANDMARKS, template: None };
+pub const JOB: Table = Table { parts: &[OBJECT, job::TABLE], landmarks: job::LANDMARKS, template: Some("spec.template.") };
+pub const CONFIG_MAP: Table = Table { parts: &[OBJECT, objects::CONFIG_MAP], landmarks: objects::LANDMARKS, template: None };
+pub const SECRET: Table = Table { parts: &[OBJECT, objects::SECRET], landmarks: objects::LANDMARKS, template: None };
+pub const CLAIM: Table = Table { parts: &[OBJECT, objects::CLAIM], landmarks: objects::CLAIM_LANDMARKS, template: None };
+pub const SERVICE: Table = Table { parts: &[OBJECT, objects::SERVICE], landmarks: objects::SERVICE_LANDMARKS, template: None };
+pub const DEPLOYMENT: Table =
+    Table { parts: &[OBJECT, workload::COMMON, workload::DEPLOYMENT], landmarks: workload::LANDMARKS, template: Some("spec.template.") };
+pub const REPLICA_SET: Table =
+    Table { parts: &[OBJECT, workload::COMMON, workload::REPLICA_SET], landmarks: workload::LANDMARKS, template: Some("spec.template.") };
+pub const STATEFUL_SET: Table =
+    Table { parts: &[OBJECT, workload::COMMON, workload::STATEFUL_SET], landmarks: workload::LANDMARKS, template: Some("spec.template.") };
+pub const DAEMON_SET: Table =
+    Table { parts: &[OBJECT, workload::COMMON, workload::DAEMON_SET], landmarks: workload::LANDMARKS, template: Some("spec.template.") };
+
 /// Every kind that is read.
 pub const KINDS: &[(&str, Table)] = &[
     ("Pod", POD),
@@ -126,15 +132,21 @@ pub const KINDS: &[(&str, Table)] = &[
     ("DaemonSet", DAEMON_SET),
 ];
 
+/// What every object has.
 #[rustfmt::skip]
-pub const TABLE: &[Row] = &[
-    done("", "apiVersion kind metadata spec"),
-    no_effect("", "status", SERVER),
+const OBJECT: &[Row] = &[
+    done("", "apiVersion kind metadata"),
     done("metadata", "name generateName namespace labels annotations"),
     no_effect("metadata", "uid resourceVersion generation creationTimestamp deletionTimestamp deletionGracePeriodSeconds managedFields selfLink", SERVER),
     no_effect("metadata", "ownerReferences finalizers", "no controller looks at it"),
     done("metadata.labels", "*"),
     done("metadata.annotations", "*"),
+];
+
+#[rustfmt::skip]
+const TABLE: &[Row] = &[
+    done("", "spec"),
+    no_effect("", "status", SERVER),
 
     done("spec", "containers initContainers volumes restartPolicy terminationGracePeriodSeconds activeDeadlineSeconds hostNetwork resources \
                   hostPID hostIPC hostUsers shareProcessNamespace hostname hostnameOverride subdomain setHostnameAsFQDN hostAliases dnsPolicy dnsConfig \
@@ -314,25 +326,29 @@ impl Table {
         table.landmarks.contains(&object)
     }
 
+    pub fn rows(&self) -> impl Iterator<Item = &'static Row> + use<> {
+        self.parts.iter().copied().flatten()
+    }
+
     /// The field names of an object.
     pub fn fields(&self, under: &str) -> impl Iterator<Item = &'static str> {
         let (table, under) = self.home(under);
-        table.rows.iter().filter(move |row| row.under == under).flat_map(|row| row.fields.split_whitespace()).filter(|field| *field != "*")
+        table.rows().filter(move |row| row.under == under).flat_map(|row| row.fields.split_whitespace()).filter(|field| *field != "*")
     }
 
     /// The objects that have a field of this name, the shallow ones of the kind itself first.
     pub fn homes(&self, name: &str) -> Vec<String> {
-        let having = |rows: &'static [Row]| rows.iter().filter(move |row| row.fields.split_whitespace().any(|field| field == name)).map(|row| row.under);
+        let having = |table: &Table| table.rows().filter(move |row| row.fields.split_whitespace().any(|field| field == name)).map(|row| row.under);
         // A template has no `apiVersion` and the like: what stands at a Pod's top is its `metadata` and its `spec`.
         let of_template =
-            self.template.into_iter().flat_map(|template| having(POD.rows).filter(|under| !under.is_empty()).map(move |under| format!("{template}{under}")));
-        having(self.rows).map(str::to_owned).chain(of_template).collect()
+            self.template.into_iter().flat_map(|template| having(&POD).filter(|under| !under.is_empty()).map(move |under| format!("{template}{under}")));
+        having(self).map(str::to_owned).chain(of_template).collect()
     }
 
     /// The row that judges a field. A named field comes before `*`.
     pub fn row(&self, under: &str, name: &str) -> Option<&'static Row> {
         let (table, under) = self.home(under);
-        let find = |name: &str| table.rows.iter().find(|row| row.under == under && row.fields.split_whitespace().any(|field| field == name));
+        let find = |name: &str| table.rows().find(|row| row.under == under && row.fields.split_whitespace().any(|field| field == name));
         find(name).or_else(|| find("*"))
     }
 }
@@ -443,7 +459,7 @@ mod tests {
     fn every_field_is_judged_once() {
         for (_, table) in KINDS {
             let mut seen = std::collections::HashSet::new();
-            for row in table.rows {
+            for row in table.rows() {
                 for field in row.fields.split_whitespace() {
                     assert!(seen.insert((row.under, field)), "{}.{field} stands twice", row.under);
                 }

@@ -26,7 +26,7 @@ impl Table {
     /// Every field of the kind, in the order of the table. What is below a field that is not done shares its verdict and has no
     /// line; a pod template is one line, for its fields are the Pod's.
     pub fn verdicts(&self) -> impl Iterator<Item = Field> {
-        self.rows.iter().flat_map(move |row| {
+        self.rows().flat_map(move |row| {
             row.fields.split_whitespace().map(move |name| {
                 let path = match (row.under, name) {
                     (under, "*") => format!("{under}[*]"),

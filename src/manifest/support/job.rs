@@ -4,13 +4,8 @@ use super::{Row, SERVER, done, no_effect, refused};
 
 #[rustfmt::skip]
 pub const TABLE: &[Row] = &[
-    done("", "apiVersion kind metadata spec"),
+    done("", "spec"),
     no_effect("", "status", SERVER),
-    done("metadata", "name generateName namespace labels annotations"),
-    no_effect("metadata", "uid resourceVersion generation creationTimestamp deletionTimestamp deletionGracePeriodSeconds managedFields selfLink", SERVER),
-    no_effect("metadata", "ownerReferences finalizers", "no controller looks at it"),
-    done("metadata.labels", "*"),
-    done("metadata.annotations", "*"),
 
     done("spec", "template completions parallelism completionMode backoffLimit backoffLimitPerIndex maxFailedIndexes activeDeadlineSeconds \
                   podFailurePolicy successPolicy podReplacementPolicy suspend ttlSecondsAfterFinished"),

@@ -4,24 +4,14 @@ use super::{ONE_DIRECTORY, Row, SERVER, done, no_effect, refused};
 
 #[rustfmt::skip]
 pub const CONFIG_MAP: &[Row] = &[
-    done("", "apiVersion kind metadata data binaryData immutable"),
-    done("metadata", "name generateName namespace labels annotations"),
-    no_effect("metadata", "uid resourceVersion generation creationTimestamp deletionTimestamp deletionGracePeriodSeconds managedFields selfLink", SERVER),
-    no_effect("metadata", "ownerReferences finalizers", "no controller looks at it"),
-    done("metadata.labels", "*"),
-    done("metadata.annotations", "*"),
+    done("", "data binaryData immutable"),
     done("data", "*"),
     done("binaryData", "*"),
 ];
 
 #[rustfmt::skip]
 pub const SECRET: &[Row] = &[
-    done("", "apiVersion kind metadata data stringData immutable type"),
-    done("metadata", "name generateName namespace labels annotations"),
-    no_effect("metadata", "uid resourceVersion generation creationTimestamp deletionTimestamp deletionGracePeriodSeconds managedFields selfLink", SERVER),
-    no_effect("metadata", "ownerReferences finalizers", "no controller looks at it"),
-    done("metadata.labels", "*"),
-    done("metadata.annotations", "*"),
+    done("", "data stringData immutable type"),
     done("data", "*"),
     done("stringData", "*"),
 ];
@@ -32,13 +22,8 @@ pub const LANDMARKS: &[&str] = &["", "metadata"];
 /// Of a PersistentVolumeClaim.
 #[rustfmt::skip]
 pub const CLAIM: &[Row] = &[
-    done("", "apiVersion kind metadata spec"),
+    done("", "spec"),
     no_effect("", "status", SERVER),
-    done("metadata", "name generateName namespace labels annotations"),
-    no_effect("metadata", "uid resourceVersion generation creationTimestamp deletionTimestamp deletionGracePeriodSeconds managedFields selfLink", SERVER),
-    no_effect("metadata", "ownerReferences finalizers", "no controller looks at it"),
-    done("metadata.labels", "*"),
-    done("metadata.annotations", "*"),
     done("spec", "accessModes resources volumeMode"),
     no_effect("spec", "storageClassName volumeAttributesClassName volumeName selector", ONE_DIRECTORY),
     refused("spec", "dataSource dataSourceRef", "nothing here copies volumes"),
@@ -52,13 +37,8 @@ pub const CLAIM_LANDMARKS: &[&str] = &["", "metadata", "spec", "spec.resources"]
 /// Of a Service.
 #[rustfmt::skip]
 pub const SERVICE: &[Row] = &[
-    done("", "apiVersion kind metadata spec"),
+    done("", "spec"),
     no_effect("", "status", SERVER),
-    done("metadata", "name generateName namespace labels annotations"),
-    no_effect("metadata", "uid resourceVersion generation creationTimestamp deletionTimestamp deletionGracePeriodSeconds managedFields selfLink", SERVER),
-    no_effect("metadata", "ownerReferences finalizers", "no controller looks at it"),
-    done("metadata.labels", "*"),
-    done("metadata.annotations", "*"),
     done("spec", "selector ports type publishNotReadyAddresses"),
     no_effect("spec", "clusterIP", NO_ADDRESS).but(&["\"None\""]),
     no_effect("spec", "clusterIPs", NO_ADDRESS),

@@ -7,33 +7,20 @@ const FORGOTTEN: &str = "no earlier template is remembered";
 const UNCOUNTED: &str = "nothing counts the pods that are available";
 
 /// What all of them have.
-macro_rules! with_head {
-    ($($row:expr),* $(,)?) => {
-        &[
-            done("", "apiVersion kind metadata spec"),
-            no_effect("", "status", SERVER),
-            done("metadata", "name generateName namespace labels annotations"),
-            no_effect(
-                "metadata",
-                "uid resourceVersion generation creationTimestamp deletionTimestamp deletionGracePeriodSeconds managedFields selfLink",
-                SERVER,
-            ),
-            no_effect("metadata", "ownerReferences finalizers", "no controller looks at it"),
-            done("metadata.labels", "*"),
-            done("metadata.annotations", "*"),
-            done("spec", "selector template"),
-            done("spec.selector", "matchLabels matchExpressions"),
-            done("spec.selector.matchLabels", "*"),
-            done("spec.selector.matchExpressions[]", "key operator values"),
-            done("spec.template", "metadata spec"),
-            no_effect("spec", "minReadySeconds", UNCOUNTED).but(&["0"]),
-            $($row),*
-        ]
-    };
-}
+#[rustfmt::skip]
+pub const COMMON: &[Row] = &[
+    done("", "spec"),
+    no_effect("", "status", SERVER),
+    done("spec", "selector template"),
+    done("spec.selector", "matchLabels matchExpressions"),
+    done("spec.selector.matchLabels", "*"),
+    done("spec.selector.matchExpressions[]", "key operator values"),
+    done("spec.template", "metadata spec"),
+    no_effect("spec", "minReadySeconds", UNCOUNTED).but(&["0"]),
+];
 
 #[rustfmt::skip]
-pub const DEPLOYMENT: &[Row] = with_head![
+pub const DEPLOYMENT: &[Row] = &[
     done("spec", "replicas"),
     no_effect("spec", "strategy", ONCE),
     no_effect("spec", "revisionHistoryLimit", FORGOTTEN),
@@ -41,10 +28,10 @@ pub const DEPLOYMENT: &[Row] = with_head![
     refused("spec", "paused", "there is nothing to pause").but(&["false"]),
 ];
 
-pub const REPLICA_SET: &[Row] = with_head![done("spec", "replicas")];
+pub const REPLICA_SET: &[Row] = &[done("spec", "replicas")];
 
 #[rustfmt::skip]
-pub const STATEFUL_SET: &[Row] = with_head![
+pub const STATEFUL_SET: &[Row] = &[
     done("spec", "replicas serviceName ordinals volumeClaimTemplates persistentVolumeClaimRetentionPolicy"),
     no_effect("spec", "podManagementPolicy", "all pods start at once").but(&["\"Parallel\""]),
     no_effect("spec", "updateStrategy", ONCE),
@@ -68,7 +55,7 @@ pub const STATEFUL_SET: &[Row] = with_head![
 ];
 
 #[rustfmt::skip]
-pub const DAEMON_SET: &[Row] = with_head![
+pub const DAEMON_SET: &[Row] = &[
     no_effect("spec", "updateStrategy", ONCE),
     no_effect("spec", "revisionHistoryLimit", FORGOTTEN),
 ];
