@@ -214,7 +214,7 @@ fn volumes_and_mounts_follow_their_rules() {
         ),
         (
             "volumes: [{name: v, image: {reference: i}}, {name: w, nfs: {server: s, path: /}}]",
-            &["f:9:23: spec.volumes[0].image: this kind of volume is not supported yet", "spec.volumes[1].nfs: network and cloud volumes are not supported"],
+            &["spec.volumes[1].nfs: network and cloud volumes are not supported"],
         ),
     ]);
 }

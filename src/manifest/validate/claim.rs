@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec, Volume};
 
 use super::containers::word;
-use super::{metadata, names};
+use super::metadata;
 use crate::manifest::fault::{Findings, Kind};
 use crate::manifest::path::At;
 use crate::manifest::quantity::Quantity;
@@ -48,9 +48,9 @@ pub fn spec(spec: &PersistentVolumeClaimSpec, at: &At, findings: &mut Findings) 
 pub fn volume(volume: &Volume, at: &At, findings: &mut Findings) {
     if let Some(source) = &volume.persistent_volume_claim {
         let at = at.field("persistentVolumeClaim");
-        match source.claim_name.as_str() {
-            "" => findings.required(&at.field("claimName"), ""),
-            name => names::check(name, names::subdomain, &at.field("claimName"), findings),
+        // A name that no claim can have is the scheduler's to miss.
+        if source.claim_name.is_empty() {
+            findings.required(&at.field("claimName"), "");
         }
     }
     if let Some(source) = &volume.ephemeral {
