@@ -38,19 +38,30 @@ pub fn place(scene: &Path, volume: &str) -> PathBuf {
     scene.join(IMAGES).join(volume)
 }
 
+/// The image volumes that a container mounts, each as a container of that image: the same rules hold for both, and the same words.
+pub fn as_containers(pod: &PodSpec, container: &Container) -> Vec<(String, Container)> {
+    let mut found: Vec<(String, Container)> = Vec::new();
+    for wish in container.volume_mounts.iter().flatten() {
+        if let Some(source) = of(pod, &wish.name).filter(|_| found.iter().all(|(name, _)| *name != wish.name)) {
+            let (image, image_pull_policy) = (source.reference.clone(), source.pull_policy.clone());
+            found.push((wish.name.clone(), Container { name: container.name.clone(), image, image_pull_policy, ..Default::default() }));
+        }
+    }
+    found
+}
+
 /// Shows those that the container mounts and that are not shown yet.
 pub fn show(ground: &Ground, pod: &Pod, container: &Container) -> Result<()> {
-    for wish in container.volume_mounts.iter().flatten() {
-        let Some(source) = of(pod_spec(pod), &wish.name).filter(|_| !ground.image_volumes.borrow().contains_key(&wish.name)) else { continue };
-        // By the same rules, and the same words.
-        let as_container =
-            Container { name: container.name.clone(), image: source.reference.clone(), image_pull_policy: source.pull_policy.clone(), ..Default::default() };
+    for (volume, as_container) in as_containers(pod_spec(pod), container) {
+        if ground.image_volumes.borrow().contains_key(&volume) {
+            continue;
+        }
         let image = find_image(&ground.store, &as_container)?;
         let hold = ground.store.hold(&image)?;
         let layers = if ground.users.is_some() { ground.scene().join(LAYERS) } else { image.layers_dir() };
-        let shown = stack(&layers, &image.layers, &place(&ground.scene(), &wish.name));
-        shown.map_err(|error| error.doing(format!("mounting the image volume {:?}", wish.name)).reason("CreateContainerError"))?;
-        ground.image_volumes.borrow_mut().insert(wish.name.clone(), hold);
+        let shown = stack(&layers, &image.layers, &place(&ground.scene(), &volume));
+        shown.map_err(|error| error.doing(format!("mounting the image volume {volume:?}")).reason("CreateContainerError"))?;
+        ground.image_volumes.borrow_mut().insert(volume, hold);
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ use super::admission::{self, Rejection};
 use super::control::{self, Reply, Request};
 use super::dir::{Claim, Dir, PodDir};
 use super::ground::{CGROUP_PATIENCE, Ground, all_containers, pod_spec};
+use super::image_volumes;
 use super::instance::{leave_host, must_pull};
 use super::objects::claims;
 use super::places::Places;
@@ -107,11 +108,14 @@ pub fn start(places: &Places, mut pod: Pod, options: &Options) -> std::result::R
     }
 }
 
-/// The images that a pod's containers must pull before they start, each once. Errors: one that can never be had.
+/// The images that a pod's containers must pull before they start, those of their volumes too, each once. Errors: one that can never be had.
 pub fn images_to_pull(store: &Store, pod: &Pod) -> Result<Vec<Reference>> {
     let mut references = Vec::new();
     for container in all_containers(pod_spec(pod)) {
-        references.extend(must_pull(store, container).map_err(|e| e.container(&container.name))?);
+        let volumes = image_volumes::as_containers(pod_spec(pod), container).into_iter().map(|(_, volume)| volume);
+        for image in std::iter::once(container.clone()).chain(volumes) {
+            references.extend(must_pull(store, &image).map_err(|e| e.container(&container.name))?);
+        }
     }
     references.sort();
     references.dedup();

@@ -302,6 +302,29 @@ pub const CASES: &[Case] = &[
         assert!(registry.asked().len() > before, "Always asks again");
         world.delete("p");
     }),
+    case("IMG-34", |world| {
+        // The container's image and its volume's; then one that is not there, told of the container that mounts it.
+        let mut content = busybox("v1");
+        content.layout("team/tool", "v1", "busybox");
+        let registry = Registry::good(world, content);
+        let with_volume = |image: &str| {
+            let look = format!("ls /v/bin >/story/seen; {}", serve("0", 0));
+            let volume = json!({ "image": { "reference": format!("{}/team/{image}:v1", registry.host) } });
+            Pod::new("p", "Always").app("a", &look).with("a", "image", json!(format!("{}/team/box:v1", registry.host))).volume("v", volume, &[("a", "/v")])
+        };
+        world.apply(&with_volume("tool"));
+        world.wait_ready("p");
+        for image in ["box", "tool"] {
+            wait_event(world, &format!("Pulling: Pulling image \"{}/team/{image}:v1\"", registry.host));
+            wait_event(world, &format!("Pulled: Successfully pulled image \"{}/team/{image}:v1\"", registry.host));
+        }
+        assert!(world.written("seen").contains("busybox"), "the volume is the image: {}", world.written("seen"));
+        world.delete("p");
+        world.apply(&with_volume("none"));
+        waits(world, &["ErrImagePull", "ImagePullBackOff"]);
+        wait_event(world, "has no such image");
+        world.delete("p");
+    }),
     case("IMG-27", |world| {
         let registry = Registry::good(world, Content::default());
         let watch = world.start(&["get", "pods", "-w"]);
