@@ -72,7 +72,7 @@ impl Ground {
         let store = Store::open(places.images())?;
         let network = Network::open(&places.run, places.pod_range.parse()?)?;
         let users = has_users(spec).then(|| Users::take(&places.run)).transpose()?;
-        let logs = log::pod_dir(&places.log.join("pods"), &dir.namespace, &dir.name, uid)?;
+        let logs = log::pod_dir(&log_dirs(places)?, &dir.namespace, &dir.name, uid)?;
         let hostname = hostname_of(pod)?;
         let limits: Vec<Limits> = all_containers(spec).map(|container| cgroup::limits::of_container(spec, container)).collect();
         let pod_cgroup = PodCgroup::create(&hierarchies, &places.cgroup, uid, &cgroup::limits::of_pod(spec), &limits)?;
@@ -161,6 +161,16 @@ impl Ground {
         errors.extend(layers.into_iter().chain([scene.join(SHM), scene]).collect::<Vec<_>>().iter().filter_map(|at| mount::unmount(at).err()));
         errors
     }
+}
+
+/// Where the logs of all pods are.
+fn log_dirs(places: &Places) -> Result<PathBuf> {
+    let dirs = places.log.join("pods");
+    if !dirs.exists() {
+        std::fs::create_dir_all(&dirs).map_err(|e| Error::io("mkdir", dirs.display(), &e))?;
+        file::spread(&dirs);
+    }
+    Ok(dirs)
 }
 
 /// One directory a start, not two: with each, making and removing cost the disk. Container names have no dot.
