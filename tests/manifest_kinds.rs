@@ -1,19 +1,9 @@
 //! Claims, Services and workloads: the API server's rules in its words, and what is said where one machine differs.
 
+mod judged;
+
+use judged::{expect, faults};
 use minipod::manifest::{self, Object};
-
-fn faults(text: &str) -> Vec<String> {
-    manifest::examine(text, "f").1.faults.iter().map(|fault| fault.api_line()).collect()
-}
-
-#[track_caller]
-fn expect(text: &str, expected: &[&str]) {
-    let found = faults(text);
-    assert!(
-        found.len() == expected.len() && found.iter().zip(expected).all(|(found, expected)| found.starts_with(expected)),
-        "{text}\n{found:#?}\n{expected:#?}"
-    );
-}
 
 fn warnings(text: &str) -> Vec<String> {
     manifest::read(text, "f").unwrap_or_else(|faults| panic!("{faults}")).warnings.iter().map(ToString::to_string).collect()

@@ -1,19 +1,9 @@
 //! ConfigMaps and Secrets, and what pods ask of them: the API server's rules in its words.
 
+mod judged;
+
+use judged::{expect, faults};
 use minipod::manifest::{self, Object};
-
-fn faults(text: &str) -> Vec<String> {
-    manifest::examine(text, "f").1.faults.iter().map(|fault| fault.api_line()).collect()
-}
-
-#[track_caller]
-fn expect(text: &str, expected: &[&str]) {
-    let found = faults(text);
-    assert!(
-        found.len() == expected.len() && found.iter().zip(expected).all(|(found, expected)| found.starts_with(expected)),
-        "{text}\n{found:#?}\n{expected:#?}"
-    );
-}
 
 fn map(rest: &str) -> String {
     format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: m}}\n{rest}")

@@ -118,19 +118,11 @@ impl Dir {
         &self.path
     }
 
-    fn make(&self) -> Result<()> {
-        let namespace = self.path.parent().unwrap_or(&self.path);
-        if !namespace.exists() {
-            make_dirs(namespace)?;
-            file::spread(namespace);
-        }
-        make_dirs(&self.path)
-    }
-
     /// Makes the directory and claims it. None: somebody else has it.
     pub fn claim(&self) -> Result<Option<Claim>> {
         loop {
-            self.make()?;
+            make_apart(self.path.parent().unwrap_or(&self.path), 0o700)?;
+            make_dirs(&self.path)?;
             let lock = match file::open(self.path.join("lock"), OFlags::RDWR | OFlags::CREATE) {
                 // Whoever removed the pod a moment ago took the directory with it.
                 Err(error) if error.is(libc::ENOENT) => continue,
@@ -258,8 +250,21 @@ pub(super) fn names(dir: &Path) -> Result<Vec<String>> {
 
 /// Directories for root alone: below are volumes that anybody in a container may write to, and setuid files of images.
 pub fn make_dirs(path: &Path) -> Result<()> {
+    make_dirs_with(path, 0o700)
+}
+
+/// Makes a directory of what has nothing to do with one another: the file system places what is in it apart.
+pub fn make_apart(path: &Path, mode: u32) -> Result<()> {
+    if !path.exists() {
+        make_dirs_with(path, mode)?;
+        file::spread(path);
+    }
+    Ok(())
+}
+
+fn make_dirs_with(path: &Path, mode: u32) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| Error::io("mkdir", path.display(), &e))
+    std::fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(|e| Error::io("mkdir", path.display(), &e))
 }
 
 pub(super) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {

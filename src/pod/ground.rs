@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec};
 
-use super::dir::{PodDir, make_dirs};
+use super::dir::{PodDir, make_apart, make_dirs};
 use super::image_volumes;
 use super::objects::downward::Allocatable;
 use super::places::Places;
@@ -72,7 +72,9 @@ impl Ground {
         let store = Store::open(places.images())?;
         let network = Network::open(&places.run, places.pod_range.parse()?)?;
         let users = has_users(spec).then(|| Users::take(&places.run)).transpose()?;
-        let logs = log::pod_dir(&log_dirs(places)?, &dir.namespace, &dir.name, uid)?;
+        let all_logs = places.log.join("pods");
+        make_apart(&all_logs, 0o755)?;
+        let logs = log::pod_dir(&all_logs, &dir.namespace, &dir.name, uid)?;
         let hostname = hostname_of(pod)?;
         let limits: Vec<Limits> = all_containers(spec).map(|container| cgroup::limits::of_container(spec, container)).collect();
         let pod_cgroup = PodCgroup::create(&hierarchies, &places.cgroup, uid, &cgroup::limits::of_pod(spec), &limits)?;
@@ -161,16 +163,6 @@ impl Ground {
         errors.extend(layers.into_iter().chain([scene.join(SHM), scene]).collect::<Vec<_>>().iter().filter_map(|at| mount::unmount(at).err()));
         errors
     }
-}
-
-/// Where the logs of all pods are.
-fn log_dirs(places: &Places) -> Result<PathBuf> {
-    let dirs = places.log.join("pods");
-    if !dirs.exists() {
-        std::fs::create_dir_all(&dirs).map_err(|e| Error::io("mkdir", dirs.display(), &e))?;
-        file::spread(&dirs);
-    }
-    Ok(dirs)
 }
 
 /// One directory a start, not two: with each, making and removing cost the disk. Container names have no dot.
