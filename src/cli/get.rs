@@ -38,6 +38,7 @@ use super::events;
 use super::jsonpath::JsonPath;
 use super::table::cell;
 use crate::error::{Error, Result};
+use crate::sys::published;
 
 /// List pods, jobs, configmaps, secrets, claims or services, or what has happened to pods and jobs.
 #[derive(Debug, Clone, Default, Args)]
@@ -404,9 +405,9 @@ pub fn pod_of(mut value: Value) -> Result<Pod> {
 
 /// The pod that a file (`pod.json`) holds; none if there is no such file.
 pub fn read_pod(path: &Path) -> Result<Option<Pod>> {
-    let bytes = match std::fs::read(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        bytes => bytes.map_err(|error| Error::io("read", path.display(), &error))?,
+    let bytes = match published::read(path) {
+        Err(error) if error.is(libc::ENOENT) => return Ok(None),
+        bytes => bytes?,
     };
     let value = serde_json::from_slice(&bytes).map_err(|error| Error::said(error.to_string()).doing(format!("reading {}", path.display())))?;
     pod_of(value).map(Some).map_err(|error| error.doing(format!("reading {}", path.display())))

@@ -13,8 +13,8 @@ use rustix::fs::OFlags;
 
 use super::places::Places;
 use crate::error::{Error, Result};
-use crate::sys::file;
 use crate::sys::notify::Notify;
+use crate::sys::{file, published};
 
 /// A directory that one process at a time looks after; holding one claims nothing.
 #[derive(Debug, Clone)]
@@ -268,9 +268,9 @@ fn make_dirs_with(path: &Path, mode: u32) -> Result<()> {
 }
 
 pub(super) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let bytes = match std::fs::read(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        bytes => bytes.map_err(|e| Error::io("read", path.display(), &e))?,
+    let bytes = match published::read(path) {
+        Err(error) if error.is(libc::ENOENT) => return Ok(None),
+        bytes => bytes?,
     };
     // Through a Value: Kubernetes' types are compiled for one deserializer only.
     let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| Error::said(format!("{} is damaged: {e}", path.display())))?;
@@ -279,5 +279,5 @@ pub(super) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<O
 
 fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<()> {
     let text = serde_json::to_vec_pretty(value).map_err(|e| Error::said(format!("{}: {e}", path.display())))?;
-    file::write_atomically_for_now(path, &text, 0o644)
+    published::write(path, &text, 0o644)
 }

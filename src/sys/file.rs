@@ -145,21 +145,7 @@ pub fn read_whole(file: impl AsFd, name: &str) -> Result<Vec<u8>> {
 /// Replaces a file so that a reader sees the old or the new content, whole. Not synced: it outlives a crash of ours, and
 /// ext4, xfs and btrfs order the data of a replacing rename themselves.
 pub fn write_atomically(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<()> {
-    write_beside(path.as_ref(), bytes, mode, |next, path| fs::rename(next, path))
-}
-
-/// As [`write_atomically`], but a file that replaces another is not forced to disk, so a power failure may leave it empty. ext4 writes a
-/// renamed file out at once to spare people that; and where free blocks are discarded at once, each replaced file then waits
-/// for the disk as well. Exchanging the two and unlinking the old one is as atomic for a reader, and touches no disk.
-pub fn write_atomically_for_now(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<()> {
-    write_beside(path.as_ref(), bytes, mode, |next, path| match fs::renameat_with(fs::CWD, next, fs::CWD, path, fs::RenameFlags::EXCHANGE) {
-        Ok(()) => fs::unlink(next),
-        // Nothing is there yet, or this file system cannot exchange.
-        Err(_) => fs::rename(next, path),
-    })
-}
-
-fn write_beside(path: &Path, bytes: &[u8], mode: u32, replace: impl FnOnce(&Path, &Path) -> rustix::io::Result<()>) -> Result<()> {
+    let path = path.as_ref();
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}~", std::process::id()));
     let next = path.with_file_name(name);
@@ -168,7 +154,7 @@ fn write_beside(path: &Path, bytes: &[u8], mode: u32, replace: impl FnOnce(&Path
             fs::open(&next, OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC, Mode::from_raw_mode(mode)).map_err(failed("open", &next))?;
         fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(failed("fchmod", &next))?;
         std::fs::File::from(file).write_all(bytes).map_err(|e| Error::io("write", next.display(), &e))?;
-        replace(&next, path).map_err(failed("rename", path))
+        fs::rename(&next, path).map_err(failed("rename", path))
     })();
     if written.is_err() {
         let _ = fs::unlink(&next);
@@ -220,10 +206,7 @@ pub fn remove_tree(path: impl AsRef<Path>) -> Result<()> {
 /// Takes the lock of an open file (opened for writing) for as long as the descriptor, or a copy of it in a child, is open;
 /// false if another open file has it. An open-file-description lock (3.15): forks keep it, and it can be asked about.
 pub fn try_lock(file: impl AsFd) -> Result<bool> {
-    match set_lock(file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
-        Err(error) if error.is(libc::EAGAIN) || error.is(libc::EACCES) => Ok(false),
-        result => result.map(|()| true),
-    }
+    set_lock_unless_taken(file, whole_file(libc::F_WRLCK))
 }
 
 /// The same, but waits for the other to let go.
@@ -231,15 +214,23 @@ pub fn lock(file: impl AsFd) -> Result<()> {
     wait_for_lock(file, libc::F_WRLCK)
 }
 
-/// Takes a lock that others may share, on a file opened for reading; waits while one has it alone.
+/// Takes a lock that others may share, on a file opened for reading; false if another has it alone.
+pub fn try_lock_shared(file: impl AsFd) -> Result<bool> {
+    set_lock_unless_taken(file, whole_file(libc::F_RDLCK))
+}
+
+/// The same, but waits for the other to let go.
 pub fn lock_shared(file: impl AsFd) -> Result<()> {
     wait_for_lock(file, libc::F_RDLCK)
 }
 
 /// The same for the byte number `at` alone, as a token: [`try_lock`] of other bytes of the file does not meet it.
 pub fn try_lock_byte(file: impl AsFd, at: i64) -> Result<bool> {
-    let byte = libc::flock { l_start: at, l_len: 1, ..whole_file(libc::F_WRLCK) };
-    match set_lock(file, FcntlArg::F_OFD_SETLK(&byte)) {
+    set_lock_unless_taken(file, libc::flock { l_start: at, l_len: 1, ..whole_file(libc::F_WRLCK) })
+}
+
+fn set_lock_unless_taken(file: impl AsFd, lock: libc::flock) -> Result<bool> {
+    match set_lock(file, FcntlArg::F_OFD_SETLK(&lock)) {
         Err(error) if error.is(libc::EAGAIN) || error.is(libc::EACCES) => Ok(false),
         result => result.map(|()| true),
     }

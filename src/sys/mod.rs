@@ -17,6 +17,7 @@ pub mod netlink;
 pub mod notify;
 pub mod poll;
 pub mod process;
+pub mod published;
 pub mod seccomp;
 pub mod socket;
 pub mod tree;

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use minipod::sys::published;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
@@ -214,7 +215,7 @@ impl World {
     #[track_caller]
     pub fn wait(&self, name: &str, what: &str, like: impl Fn(&Value) -> bool) -> Value {
         let file = self.root().join("lib/pods/default").join(name).join("pod.json");
-        let read = || fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let read = || published::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         match poll(seconds(40), || read().filter(|pod| like(pod))) {
             Some(pod) => pod,
             None => panic!("waited for {what}; the pod is {}", read().unwrap_or_default()["status"]),
@@ -225,7 +226,7 @@ impl World {
     #[track_caller]
     pub fn wait_job(&self, name: &str, condition: &str) -> Value {
         let file = self.root().join("lib/jobs/default").join(name).join("job.json");
-        let read = || fs::read(&file).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+        let read = || published::read(&file).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
         match poll(seconds(40), || read().filter(|job| self::condition(job, condition)["status"] == "True")) {
             Some(job) => job,
             None => panic!("waited for {condition}; the job is {}", read().unwrap_or_default()["status"]),
@@ -339,7 +340,7 @@ impl World {
     /// The pods that are on disk, by name.
     pub fn pods(&self) -> Vec<(String, Value)> {
         let Ok(entries) = fs::read_dir(self.root().join("lib/pods/default")) else { return Vec::new() };
-        let read = |path: PathBuf| fs::read(path.join("pod.json")).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let read = |path: PathBuf| published::read(path.join("pod.json")).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         entries.flatten().map(|entry| (entry.file_name().to_string_lossy().into_owned(), read(entry.path()))).collect()
     }
 
