@@ -61,6 +61,16 @@ impl Case {
         self.add("initContainers", "initContainerStatuses", name, script, state)
     }
 
+    fn ephemeral(self, name: &str, script: &str, state: Value) -> Case {
+        self.set("/spec/ephemeralContainers", json!([])).set("/status/ephemeralContainerStatuses", json!([])).add(
+            "ephemeralContainers",
+            "ephemeralContainerStatuses",
+            name,
+            script,
+            state,
+        )
+    }
+
     fn set(mut self, pointer: &str, value: Value) -> Case {
         let (parent, field) = pointer.rsplit_once('/').unwrap();
         self.pod.pointer_mut(parent).unwrap()[field] = value;
@@ -190,6 +200,13 @@ fn table() -> Vec<(&'static str, Case, &'static [&'static str])> {
         ("one that did not hear SIGTERM", Case::one("Never", ended(137, "Error", "")).event(APP, "Killing", "Stopping container app", "2026-03-07T09:59:30Z"), &["its grace of 10s was over", "trap"]),
         ("one that does not hear SIGTERM now", Case::one("Always", runs()).set("/metadata/deletionTimestamp", "2026-03-07T10:00:05Z".into()).set("/metadata/deletionGracePeriodSeconds", 10.into())
             .event(APP, "Killing", "Stopping container app", "2026-03-07T09:59:55Z"), &["asked to stop 5s ago"]),
+        ("one that did not hear its own stop signal", Case::one("Never", ended(137, "Error", "")).set("/status/containerStatuses/0/stopSignal", "SIGQUIT".into())
+            .event(APP, "Killing", "Stopping container app", "2026-03-07T09:59:30Z"), &["must handle SIGQUIT itself", "trap 'exit 0' QUIT`"]),
+        ("an ephemeral container of which a command is missing", Case::one("Always", runs()).ephemeral("look", "strace -p 1", ended(127, "Error", "")).log("look", &["sh: strace: not found"]),
+            &["look: ended with exit code 127 (a shell did not find the command)", "| sh: strace: not found", "has no `strace` in its $PATH"]),
+        ("an ephemeral container whose program is not there", Case::one("Always", runs()).ephemeral("look", "", ended(128, "StartError", "exec: \"bash\": executable file not found in $PATH"))
+            .set("/spec/ephemeralContainers/0/stdin", true.into()).set("/spec/ephemeralContainers/0/tty", true.into()), &["look: ended with exit code 128 (its program was never started)"]),
+        ("an ephemeral container without its image", Case::one("Always", runs()).ephemeral("look", "", waits("ErrImagePull", "image \"tools\" is not there")), &["look: cannot be started: ErrImagePull: image"]),
         ("a deadline", Case::one("Never", ended(143, "Error", "")).set("/spec/activeDeadlineSeconds", 5.into()).set("/status/reason", "DeadlineExceeded".into()).set("/status/phase", "Failed".into()), &["the pod: was stopped: it ran longer than its activeDeadlineSeconds of 5", "by then: app."]),
     ]
 }
@@ -216,6 +233,15 @@ fn a_pod_that_is_well_gives_nothing() {
         (
             "work under Always, but being deleted",
             Case::one("Always", ended(0, "Completed", "")).set("/metadata/deletionTimestamp", "2026-03-07T10:00:05Z".into()),
+        ),
+        ("it was looked into", Case::one("Always", runs()).ephemeral("look", "x", ended(0, "Completed", "")).log("look", log)),
+        ("it is being looked into", Case::one("Always", runs()).ephemeral("look", "x", runs())),
+        (
+            "it was looked into from a terminal, and what was typed last failed",
+            Case::one("Always", runs())
+                .ephemeral("look", "x", ended(127, "Error", ""))
+                .set("/spec/ephemeralContainers/0/stdin", true.into())
+                .set("/spec/ephemeralContainers/0/tty", true.into()),
         ),
         ("it is being created", Case::one("Always", waits("ContainerCreating", ""))),
         (

@@ -20,12 +20,13 @@ mod waiting;
 use std::fmt;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::api::core::v1::{Container, Event, Pod};
 
 pub use self::ending::in_words;
 use self::seen::Seen;
 pub use self::view::{Listener, Owner, Peer, View};
 use super::table::harmless;
+use crate::pod::{of_ephemeral, pod_spec};
 
 /// What is told of a log at most: lines, and characters of each.
 const LINES: usize = 5;
@@ -87,7 +88,8 @@ struct Whole<'a> {
 
 /// What is wrong with a pod at `now`, as far as it is known; the pod first, then its containers in their order.
 pub fn reasons(pod: &Pod, events: &[Event], view: &View, now: Timestamp) -> Vec<Reason> {
-    let containers = Seen::all(pod, events, view, now);
+    let ephemeral = ephemeral(pod);
+    let containers = Seen::all(pod, &ephemeral, events, view, now);
     let whole = Whole { pod, containers: &containers, events };
     let of_pod = OF_POD.iter().filter_map(|(cause, judge)| {
         let lines = judge(&whole)?;
@@ -96,6 +98,11 @@ pub fn reasons(pod: &Pod, events: &[Event], view: &View, now: Timestamp) -> Vec<
         Some(Reason { container: None, what: what.clone(), log: Vec::new(), hints, goes_on: true })
     });
     of_pod.chain(containers.iter().filter_map(of_container)).collect()
+}
+
+/// The ephemeral containers of a pod as containers like the others.
+fn ephemeral(pod: &Pod) -> Vec<Container> {
+    pod_spec(pod).ephemeral_containers.iter().flatten().map(of_ephemeral).collect()
 }
 
 fn of_container(seen: &Seen<'_>) -> Option<Reason> {

@@ -153,6 +153,8 @@ pub struct Ids {
     pub image_id: String,
     /// With its scheme: `minipod://…`.
     pub container_id: String,
+    /// The signal that asks it to end (KEP 4960).
+    pub stop_signal: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]

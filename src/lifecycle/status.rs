@@ -98,6 +98,7 @@ fn container_status(spec: &Spec, facts: &Facts, c: C, now: At) -> core::Containe
         restart_count: i32::try_from(container.restarts).unwrap_or(i32::MAX),
         state: Some(state(container, look)),
         last_state: Some(core::ContainerState { terminated: last.map(terminated), ..Default::default() }),
+        stop_signal: Some(container.ids.stop_signal.clone()).filter(|signal| !signal.is_empty()),
         ..Default::default()
     }
 }

@@ -70,7 +70,6 @@ impl Row {
     }
 }
 
-const YET: &str = "not supported yet";
 const NO_SELINUX: &str = "minipod gives no SELinux labels";
 const SERVER: &str = "filled by the server";
 const ONE_NODE: &str = "there is one node, and every pod runs on it";
@@ -206,8 +205,7 @@ const TABLE: &[Row] = &[
     done("spec.containers[].startupProbe.httpGet.httpHeaders[]", "name value"),
     done("spec.containers[].startupProbe.tcpSocket", "host port"),
     done("spec.containers[].startupProbe.grpc", "port service"),
-    done("spec.containers[].lifecycle", "postStart preStop"),
-    refused("spec.containers[].lifecycle", "stopSignal", YET),
+    done("spec.containers[].lifecycle", "postStart preStop stopSignal"),
     done("spec.containers[].lifecycle.postStart", "exec httpGet sleep"),
     refused("spec.containers[].lifecycle.postStart", "tcpSocket", "no kubelet can run it"),
     done("spec.containers[].lifecycle.postStart.exec", "command"),

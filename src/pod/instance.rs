@@ -38,7 +38,7 @@ pub struct Instance {
     pub outputs: Outputs,
     pub log: LogFile,
     pub log_path: PathBuf,
-    /// The image's STOPSIGNAL, else SIGTERM.
+    /// The first step of its end.
     pub stop_signal: i32,
     /// The container's OCI runtime spec as it was started, for `exec`: sealed, in memory.
     pub spec: OwnedFd,
@@ -112,13 +112,25 @@ pub fn failure_of(error: &Error) -> Failure {
     Failure { at, reason: reason.to_owned(), message: error.to_string() }
 }
 
+/// What asks a container to end (KEP 4960): `lifecycle.stopSignal`, else its image's STOPSIGNAL, else SIGTERM.
+fn stop_signal(container: &Container, image: &Image) -> i32 {
+    let of_container = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.as_deref());
+    [of_container, image.stop_signal.as_deref()].into_iter().flatten().find_map(process::signal_number).unwrap_or(libc::SIGTERM)
+}
+
 /// Starts a container, in the PID namespace of `target` if there is one. `attempt` is its restart count and names its log. What of its limits could not be set is told beside it.
 pub fn start(home: &Home<'_>, container: &Container, target: Option<&Child>, attempt: u32) -> Result<(Instance, Ids, Vec<Unenforced>)> {
     let ground = home.ground;
     let image = find_image(&ground.store, container)?;
     let hold = ground.store.hold(&image)?;
     image_volumes::show(ground, home.pod, container)?;
-    let ids = Ids { image: image.reference.to_string(), image_id: image.image_id(), container_id: format!("minipod://{}", random_id()?) };
+    let stop_signal = stop_signal(container, &image);
+    let ids = Ids {
+        image: image.reference.to_string(),
+        image_id: image.image_id(),
+        container_id: format!("minipod://{}", random_id()?),
+        stop_signal: process::signal_name(stop_signal),
+    };
     let directory = ground.attempt(&container.name, attempt);
     furnish(&directory)?;
     for name in [compose::UPPER, compose::WORK, compose::MESSAGE] {
@@ -134,7 +146,6 @@ pub fn start(home: &Home<'_>, container: &Container, target: Option<&Child>, att
     let (own_cgroup, unenforced) = ground.cgroup.container(&container.name, attempt, &limits)?;
     match launch_in(home, container, target, &image, &directory, &own_cgroup) {
         Ok((Launched { child, outputs, stdin }, spec, process)) => {
-            let stop_signal = image.stop_signal.as_deref().and_then(process::signal_number).unwrap_or(libc::SIGTERM);
             let process = handler::executes(container).then(|| process.map(Box::new)).flatten();
             let attached = Vec::new();
             let resources = container.resources.clone();

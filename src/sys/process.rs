@@ -404,7 +404,7 @@ pub fn set_nonblocking(fd: impl AsFd) -> Result<()> {
     rustix::fs::fcntl_setfl(&fd, flags | rustix::fs::OFlags::NONBLOCK).map_err(|errno| Error::call("fcntl", "", errno.raw_os_error()))
 }
 
-/// SIGTERM, SIGQUIT, 15, RTMIN+3 (as image configs and manifests write them) to its number.
+/// SIGTERM, SIGQUIT, 15, RTMIN+3, SIGRTMAX-1 (as image configs and manifests write them) to its number.
 pub fn signal_number(name: &str) -> Option<i32> {
     let name = name.trim();
     if let Ok(number) = name.parse::<i32>() {
@@ -412,19 +412,34 @@ pub fn signal_number(name: &str) -> Option<i32> {
     }
     let upper = name.to_ascii_uppercase();
     let word = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
+    let away = |rest: &str, sign| if rest.is_empty() { Some(0) } else { rest.strip_prefix(sign)?.parse::<u8>().ok().map(i32::from) };
     if let Some(rest) = word.strip_prefix("RTMIN") {
-        return if rest.is_empty() {
-            Some(libc::SIGRTMIN())
-        } else {
-            rest.strip_prefix('+')?.parse::<i32>().ok().map(|n| libc::SIGRTMIN() + n).filter(|n| *n <= libc::SIGRTMAX())
-        };
+        return away(rest, '+').map(|n| real_time.start() + n).filter(|n| real_time.contains(n));
     }
+    if let Some(rest) = word.strip_prefix("RTMAX") {
+        return away(rest, '-').map(|n| real_time.end() - n).filter(|n| real_time.contains(n));
+    }
+    let word = match word {
+        "CLD" => "CHLD",
+        "IOT" => "ABRT",
+        "POLL" => "IO",
+        word => word,
+    };
     format!("SIG{word}").parse::<Signal>().ok().map(|signal| signal as i32)
 }
 
-/// The name of a signal for people: SIGTERM, or its number.
+/// The name of a signal, as Kubernetes writes it: SIGTERM, SIGRTMIN+3, SIGRTMAX-1. What is no signal stays a number.
 pub fn signal_name(number: i32) -> String {
-    Signal::try_from(number).map_or_else(|_| number.to_string(), |signal| signal.to_string())
+    let (first, last) = (libc::SIGRTMIN(), libc::SIGRTMAX());
+    match Signal::try_from(number) {
+        Ok(signal) => signal.to_string(),
+        Err(_) if number == first => "SIGRTMIN".to_owned(),
+        Err(_) if number == last => "SIGRTMAX".to_owned(),
+        Err(_) if (first..=first + 15).contains(&number) => format!("SIGRTMIN+{}", number - first),
+        Err(_) if (first..last).contains(&number) => format!("SIGRTMAX-{}", last - number),
+        Err(_) => number.to_string(),
+    }
 }
 
 /// Bytes that nobody can guess.
@@ -483,10 +498,15 @@ mod tests {
 
     #[test]
     fn signals_are_read_as_images_write_them() {
-        for (word, number) in [("SIGTERM", 15), ("QUIT", 3), ("9", 9), ("SIGRTMIN+3", libc::SIGRTMIN() + 3), ("sigusr1", 10)] {
+        for (word, number) in
+            [("SIGTERM", 15), ("QUIT", 3), ("9", 9), ("SIGRTMIN+3", libc::SIGRTMIN() + 3), ("sigusr1", 10), ("SIGIOT", 6), ("SIGCLD", 17), ("SIGPOLL", 29)]
+        {
             assert_eq!(signal_number(word), Some(number), "{word}");
         }
-        for word in ["", "SIGFOO", "0", "99", "RTMIN+99", "-1"] {
+        for name in ["SIGTERM", "SIGSTKFLT", "SIGRTMIN", "SIGRTMIN+15", "SIGRTMAX-14", "SIGRTMAX-1", "SIGRTMAX"] {
+            assert_eq!(signal_number(name).map(signal_name).as_deref(), Some(name));
+        }
+        for word in ["", "SIGFOO", "0", "99", "RTMIN+99", "RTMIN-1", "RTMAX+1", "RTMAX-99", "-1"] {
             assert_eq!(signal_number(word), None, "{word}");
         }
     }

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::pod::{Pod, serve};
 use crate::process::{poll, seconds, slow};
+use crate::world::container;
 use crate::{Case, case};
 
 /// Demands that something took at least `least`, and on a machine of full speed at most `most`.
@@ -63,6 +64,27 @@ pub const CASES: &[Case] = &[
         world.delete("p");
         world.assert_order(&["a Started", "a Quit"]);
         assert!(world.moments("a Term").is_empty());
+    }),
+    case("SIG-01", |world| {
+        // The container's own signal goes before its image's STOPSIGNAL (nginx: SIGQUIT), and that before SIGTERM; the status tells which.
+        let script = "trap 'say Usr1; exit 0' USR1; trap 'say Quit; exit 0' QUIT; trap 'say Term; exit 0' TERM; say Started; sleep 100000 & wait";
+        let pod = Pod::new("p", "Never").spec("os", json!({ "name": "linux" })).app("own", script).app("image", script).app("plain", script);
+        let pod = pod.with("own", "lifecycle", json!({ "stopSignal": "SIGUSR1" })).with("own", "image", json!("nginx")).with("image", "image", json!("nginx"));
+        world.apply(&pod.sidecar("side", script).with("side", "lifecycle", json!({ "stopSignal": "SIGQUIT" })));
+        let names = ["own", "image", "plain", "side"];
+        names.iter().for_each(|name| world.wait_story(&format!("{name} Started")));
+        let pod = world.wait_ready("p");
+        for (name, signal) in names.into_iter().zip(["SIGUSR1", "SIGQUIT", "SIGTERM", "SIGQUIT"]) {
+            assert_eq!(container(&pod, name)["stopSignal"], signal, "{name}");
+        }
+        assert_eq!(pod["spec"]["containers"][0]["lifecycle"]["stopSignal"], "SIGUSR1");
+        world.delete("p");
+        for (name, heard) in names.into_iter().zip(["Usr1", "Quit", "Term", "Quit"]) {
+            let told: Vec<String> = world.story().into_iter().filter(|line| line.contains(&format!("{name} "))).collect();
+            assert!(told.len() == 2 && told[1].ends_with(heard), "{name} was to hear {heard}: {told:?}");
+        }
+        let file = world.manifest(&Pod::new("q", "Never").app("a", "true").with("a", "lifecycle", json!({ "stopSignal": "SIGUSR1" })));
+        world.minipod(&["apply", "-f", &file]).fails_with(&["spec.containers[0].lifecycle.stopSignal: Forbidden", "`spec.os.name`"]);
     }),
     case("SUP-01", |world| {
         // The supervisor is killed: `get` says so instead of repeating the last state for ever, and `delete` cleans up.

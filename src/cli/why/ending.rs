@@ -49,18 +49,20 @@ pub fn memory(seen: &Seen<'_>) -> Option<Vec<String>> {
 pub fn grace(seen: &Seen<'_>) -> Option<Vec<String>> {
     let of_pod = seen.spec.termination_grace_period_seconds.unwrap_or(30);
     let grace = seen.pod.metadata.deletion_grace_period_seconds.filter(|_| seen.is_being_deleted()).unwrap_or(of_pod);
-    let next = "A program that is PID 1 must handle SIGTERM itself. In a shell script use `trap 'exit 0' TERM`, or `exec` the program at the end.";
+    let signal = seen.status.and_then(|status| status.stop_signal.as_deref()).unwrap_or("SIGTERM");
+    let word = signal.trim_start_matches("SIG");
+    let next = format!("A program that is PID 1 must handle {signal} itself. In a shell script use `trap 'exit 0' {word}`, or `exec` the program at the end.");
     if seen.running().is_some() && seen.is_being_deleted() {
         let asked = seen.now.duration_since(events::last_seen(seen.told("Killing", "Stopping container")?)?).as_secs();
         let what = format!("It was asked to stop {asked}s ago and still runs; {grace}s after that it is killed.");
-        return (2..=grace).contains(&asked).then(|| vec![what, next.to_owned()]);
+        return (2..=grace).contains(&asked).then(|| vec![what, next]);
     }
     let end = seen.end().filter(|end| end.exit_code == 137 && end.reason.as_deref() != Some("OOMKilled"))?;
     let waited = end.finished_at.as_ref()?.0.duration_since(seen.asked_to_end(end)?).as_secs();
     // The end is told in whole seconds, cut off.
     (grace > 0 && waited >= grace - 1).then(|| {
         let what = format!("It was asked to stop and did not, so it was killed when its grace of {grace}s was over.");
-        vec![what, next.to_owned(), "If it only needs longer to end well, raise terminationGracePeriodSeconds.".to_owned()]
+        vec![what, next, "If it only needs longer to end well, raise terminationGracePeriodSeconds.".to_owned()]
     })
 }
 

@@ -37,12 +37,13 @@ pub fn view(places: &Places, place: &Place, now: Timestamp) -> View {
     let pod = &place.pod;
     let spec = pod_spec(pod);
     let mut view = View { empty_volumes: empty_volumes(place), ..View::default() };
-    for container in all_containers(spec) {
+    let ephemeral = super::ephemeral(pod);
+    for container in all_containers(spec).chain(&ephemeral) {
         view.logs.insert(container.name.clone(), tail(place, &container.name, now).unwrap_or_default());
     }
     let (mut peers, mut listeners, mut images) = (false, false, false);
     let mut without_program = Vec::new();
-    for seen in Seen::all(pod, &[], &view, now) {
+    for seen in Seen::all(pod, &ephemeral, &[], &view, now) {
         let stands = seen.role == Role::Init && (seen.running().is_some() || seen.waiting().is_some());
         peers |= stands && matches!(waits_for(seen.container), Some(Wait::Host { .. }));
         listeners |= seen.logged(IN_USE).is_some();

@@ -13,6 +13,7 @@ pub enum Role {
     Init,
     Sidecar,
     App,
+    Ephemeral,
 }
 
 pub struct Seen<'a> {
@@ -39,14 +40,15 @@ pub fn has_settled(status: &ContainerStatus, now: Timestamp) -> bool {
 }
 
 impl<'a> Seen<'a> {
-    /// All containers of a pod: inits first.
-    pub fn all(pod: &'a Pod, events: &'a [Event], view: &'a View, now: Timestamp) -> Vec<Seen<'a>> {
+    /// All containers of a pod: inits first, `ephemeral` (those of the pod, as [`of_ephemeral`](crate::pod::of_ephemeral) gives them) last.
+    pub fn all(pod: &'a Pod, ephemeral: &'a [Container], events: &'a [Event], view: &'a View, now: Timestamp) -> Vec<Seen<'a>> {
         let spec = pod_spec(pod);
         let inits = spec.init_containers.iter().flatten().map(|container| match container.restart_policy.as_deref() {
             Some("Always") => (Role::Sidecar, container),
             _ => (Role::Init, container),
         });
-        let all = inits.chain(spec.containers.iter().map(|container| (Role::App, container)));
+        let apps = spec.containers.iter().map(|container| (Role::App, container));
+        let all = inits.chain(apps).chain(ephemeral.iter().map(|container| (Role::Ephemeral, container)));
         let seen = |(role, container): (Role, &'a Container)| {
             let part = format!("{{{}}}", container.name);
             let is_about = |event: &&Event| event.involved_object.field_path.as_ref().is_some_and(|path| path.ends_with(&part));
@@ -86,7 +88,13 @@ impl<'a> Seen<'a> {
     /// How it ended last, now or before the present run; forgotten once it has settled.
     pub fn end(&self) -> Option<&'a ContainerStateTerminated> {
         let before = || self.status.filter(|status| !has_settled(status, self.now))?.last_state.as_ref()?.terminated.as_ref();
-        self.terminated().or_else(before)
+        self.terminated().or_else(before).filter(|end| !self.was_left(end))
+    }
+
+    /// A debugging shell at a terminal ends with the code of what was typed last: whoever typed it has seen what came of it.
+    fn was_left(&self, end: &ContainerStateTerminated) -> bool {
+        let started = end.reason.as_deref() != Some("StartError");
+        self.role == Role::Ephemeral && self.container.stdin == Some(true) && self.container.tty == Some(true) && started
     }
 
     pub fn restarts(&self) -> i32 {
@@ -142,8 +150,11 @@ impl<'a> Seen<'a> {
         matches!(self.pod.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"))
     }
 
-    /// Its own restart policy, else its pod's.
+    /// Its own restart policy, else its pod's; an ephemeral container runs once whatever the pod's says.
     pub fn restart_policy(&self) -> &'a str {
+        if self.role == Role::Ephemeral {
+            return "Never";
+        }
         self.container.restart_policy.as_deref().or(self.spec.restart_policy.as_deref()).unwrap_or("Always")
     }
 
@@ -175,7 +186,8 @@ impl<'a> Seen<'a> {
     /// What it does now.
     pub fn now_in_words(&self) -> String {
         if let Some(since) = self.running() {
-            let ready = if self.role == Role::Init || self.status.is_some_and(|status| status.ready) { "" } else { ", and is not ready" };
+            let ready =
+                if matches!(self.role, Role::Init | Role::Ephemeral) || self.status.is_some_and(|status| status.ready) { "" } else { ", and is not ready" };
             let before = self.end().map(|end| format!("; before that it {}", in_words(end))).unwrap_or_default();
             return format!("has run for {}{ready}{before}", duration::since(since, self.now));
         }

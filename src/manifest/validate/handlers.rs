@@ -10,6 +10,16 @@ use crate::manifest::path::At;
 
 const PORTS: &str = "must be between 1 and 65535, inclusive";
 const HEADER: &str = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
+/// Those of linux, in the order in which the API server lists them.
+#[rustfmt::skip]
+const STOP_SIGNALS: &[&str] = &[
+    "SIGABRT", "SIGALRM", "SIGBUS", "SIGCHLD", "SIGCLD", "SIGCONT", "SIGFPE", "SIGHUP", "SIGILL", "SIGINT", "SIGIO", "SIGIOT", "SIGKILL", "SIGPIPE",
+    "SIGPOLL", "SIGPROF", "SIGPWR", "SIGQUIT", "SIGRTMAX", "SIGRTMAX-1", "SIGRTMAX-10", "SIGRTMAX-11", "SIGRTMAX-12", "SIGRTMAX-13", "SIGRTMAX-14",
+    "SIGRTMAX-2", "SIGRTMAX-3", "SIGRTMAX-4", "SIGRTMAX-5", "SIGRTMAX-6", "SIGRTMAX-7", "SIGRTMAX-8", "SIGRTMAX-9", "SIGRTMIN", "SIGRTMIN+1",
+    "SIGRTMIN+10", "SIGRTMIN+11", "SIGRTMIN+12", "SIGRTMIN+13", "SIGRTMIN+14", "SIGRTMIN+15", "SIGRTMIN+2", "SIGRTMIN+3", "SIGRTMIN+4", "SIGRTMIN+5",
+    "SIGRTMIN+6", "SIGRTMIN+7", "SIGRTMIN+8", "SIGRTMIN+9", "SIGSEGV", "SIGSTKFLT", "SIGSTOP", "SIGSYS", "SIGTERM", "SIGTRAP", "SIGTSTP", "SIGTTIN",
+    "SIGTTOU", "SIGURG", "SIGUSR1", "SIGUSR2", "SIGVTALRM", "SIGWINCH", "SIGXCPU", "SIGXFSZ",
+];
 
 pub fn of(container: &Container, spec: &PodSpec, at: &At, findings: &mut Findings) {
     for (name, probe) in [("livenessProbe", &container.liveness_probe), ("startupProbe", &container.startup_probe)] {
@@ -37,6 +47,9 @@ pub fn of(container: &Container, spec: &PodSpec, at: &At, findings: &mut Finding
                 self::hook(hook, grace, &at.field(name), findings);
             }
         }
+        if let Some(signal) = hooks.stop_signal.as_deref() {
+            stop_signal(signal, spec, &at.field("stopSignal"), findings);
+        }
     }
 }
 
@@ -62,6 +75,14 @@ fn probe(probe: &Probe, at: &At, findings: &mut Findings) {
 fn hook(hook: &LifecycleHandler, grace: i64, at: &At, findings: &mut Findings) {
     let LifecycleHandler { exec, http_get, tcp_socket, sleep } = hook;
     handler(&Handler { exec, http_get, tcp_socket, grpc: &None, sleep }, grace, at, findings);
+}
+
+/// A signal has its name from an operating system, so the manifest must say which (KEP 4960, `validateStopSignal`).
+fn stop_signal(signal: &str, spec: &PodSpec, at: &At, findings: &mut Findings) {
+    match spec.os.as_ref().map(|os| os.name.as_str()).unwrap_or_default() {
+        "" => findings.forbidden(at, "may not be set for containers with empty `spec.os.name`"),
+        _ => word(Some(signal), STOP_SIGNALS, at, findings),
+    }
 }
 
 struct Handler<'a> {
