@@ -417,11 +417,11 @@ fn a_stop_signal_is_one_of_the_operating_system_that_is_named() {
     let with = |signal: &str, os: &str| pod(&format!("lifecycle: {{stopSignal: {signal}}}"), os);
     let linux = "os: {name: linux}";
     expect(&with("SIGUSR1", ""), &["spec.containers[0].lifecycle.stopSignal: Forbidden: may not be set for containers with empty `spec.os.name`"]);
-    for signal in ["SIGUSR1", "SIGKILL", "SIGPOLL", "SIGRTMIN", "SIGRTMIN+15", "SIGRTMAX-14", "SIGRTMAX", "''"] {
+    for signal in ["SIGUSR1", "SIGKILL", "SIGPOLL", "SIGRTMIN", "SIGRTMIN+15", "SIGRTMAX-14", "SIGRTMAX"] {
         expect(&with(signal, linux), &[]);
     }
     expect(&with("SIGQUITT", linux), &["stopSignal: Unsupported value: \"SIGQUITT\": supported values: \"SIGABRT\", \"SIGALRM\","]);
-    for signal in ["USR1", "sigusr1", "SIGRTMIN+16", "SIGRTMAX-15", "'10'"] {
+    for signal in ["USR1", "sigusr1", "SIGRTMIN+16", "SIGRTMAX-15", "'10'", "''"] {
         expect(&with(signal, linux), &["lifecycle.stopSignal: Unsupported value"]);
     }
     let init = |more: &str| pod("", &format!("os: {{name: linux}}\ninitContainers: [{{name: i, image: b, lifecycle: {{stopSignal: SIGINT}}{more}}}]"));

@@ -3,12 +3,18 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::pod::{Pod, serve};
 use crate::process::{poll, seconds, slow};
 use crate::world::container;
 use crate::{Case, case};
+
+/// A time of a status, in seconds.
+pub fn second(time: &Value) -> i64 {
+    let time = time.as_str().unwrap_or_else(|| panic!("{time} is no time"));
+    time.parse::<jiff::Timestamp>().unwrap_or_else(|error| panic!("{time}: {error}")).as_second()
+}
 
 /// Demands that something took at least `least`, and on a machine of full speed at most `most`.
 #[track_caller]
@@ -80,11 +86,32 @@ pub const CASES: &[Case] = &[
         assert_eq!(pod["spec"]["containers"][0]["lifecycle"]["stopSignal"], "SIGUSR1");
         world.delete("p");
         for (name, heard) in names.into_iter().zip(["Usr1", "Quit", "Term", "Quit"]) {
-            let told: Vec<String> = world.story().into_iter().filter(|line| line.contains(&format!("{name} "))).collect();
-            assert!(told.len() == 2 && told[1].ends_with(heard), "{name} was to hear {heard}: {told:?}");
+            let told: Vec<String> = world.story().into_iter().filter_map(|(_, line)| Some(line.strip_prefix(name)?.trim().to_owned())).collect();
+            assert_eq!(told, ["Started", heard], "{name}");
         }
         let file = world.manifest(&Pod::new("q", "Never").app("a", "true").with("a", "lifecycle", json!({ "stopSignal": "SIGUSR1" })));
         world.minipod(&["apply", "-f", &file]).fails_with(&["spec.containers[0].lifecycle.stopSignal: Forbidden", "`spec.os.name`"]);
+    }),
+    case("TRM-09", |world| {
+        let pod = Pod::new("p", "Always").app("a", &serve("0", 1)).app("b", &serve("0", 0)).spec("activeDeadlineSeconds", json!(4));
+        world.apply(&pod);
+        world.wait_story("a Started");
+        let pod = world.wait_phase("p", "Failed");
+        let message = "Pod was active on the node longer than the specified deadline";
+        assert_eq!((&pod["status"]["reason"], &pod["status"]["message"]), (&json!("DeadlineExceeded"), &json!(message)));
+        for name in ["a", "b"] {
+            world.assert_order(&[&format!("{name} Started"), &format!("{name} Term"), &format!("{name} Exiting")]);
+            assert_eq!(world.moments(&format!("{name} Started")).len(), 1, "{name} does not come back");
+        }
+        // From the pod's start, in whole seconds: its containers end a moment after the deadline, never before.
+        let ran = second(&container(&pod, "a")["state"]["terminated"]["finishedAt"]) - second(&pod["status"]["startTime"]);
+        assert!((4..=6).contains(&ran) || (slow() && ran > 6), "it was stopped after {ran} s");
+        let row = world.row("p");
+        assert_eq!((&*row.ready, &*row.status), ("0/2", "Error"), "what its container says, not the deadline");
+        let told = world.minipod(&["describe", "pod", "p"]).ok();
+        for (label, value) in [("Status", "Failed"), ("Reason", "DeadlineExceeded"), ("Message", message)] {
+            assert!(told.lines().any(|line| line.strip_prefix(label).and_then(|rest| rest.strip_prefix(':')).map(str::trim) == Some(value)), "{label}: {told}");
+        }
     }),
     case("SUP-01", |world| {
         // The supervisor is killed: `get` says so instead of repeating the last state for ever, and `delete` cleans up.

@@ -24,6 +24,7 @@
 // What is tested is a program: these tests start it as a user's shell would.
 #![allow(clippy::disallowed_methods)]
 
+mod describe;
 mod ending;
 mod environment;
 mod ephemeral;
@@ -97,12 +98,14 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(2);
     let cases = [
+        restart::LONG_CASES,
         inits::CASES,
         sidecars::CASES,
         shared::CASES,
         host_ports::CASES,
         restart::CASES,
         status::CASES,
+        describe::CASES,
         ending::CASES,
         hooks::CASES,
         probes::CASES,
@@ -138,7 +141,19 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let chosen = cases.into_iter().flatten().filter(|case| wanted.is_empty() || wanted.iter().any(|word| named(case.id, word)));
-    let trials = chosen.map(|case| Trial::ignorable_test(case.id, || judge(case))).collect();
+    // The long ones begin before all others, and are asked after them: they wait, so they hold up nobody.
+    let is_long = |case: &&Case| restart::LONG_CASES.iter().any(|long| long.id == case.id);
+    let (long, short): (Vec<_>, Vec<_>) = chosen.partition(is_long);
+    let all_run = !arguments.list && arguments.filter.is_none() && arguments.skip.is_empty();
+    let begun = long.into_iter().map(|case| {
+        let early = all_run.then(|| std::thread::spawn(|| judge(case)));
+        Trial::ignorable_test(case.id, move || match early {
+            Some(early) => early.join().unwrap_or_else(|_| Err(Failed::from("its thread died"))),
+            None => judge(case),
+        })
+    });
+    let begun: Vec<Trial> = begun.collect();
+    let trials = short.into_iter().map(|case| Trial::ignorable_test(case.id, || judge(case))).chain(begun).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
+use crate::ending::second;
 use crate::pod::{Pod, await_file, once, serve};
+use crate::process::{poll, seconds, slow};
 use crate::world::{World, condition, container, restarts};
 use crate::{Case, case};
 
@@ -10,6 +12,59 @@ use crate::{Case, case};
 fn thrice(name: &str) -> String {
     format!("say Starting; case $(grep -c '{name} Starting' /story/lines) in 1) exit 1;; 2) exit 0;; esac; trap 'exit 0' TERM; sleep 100000 & wait")
 }
+
+/// How long each restart waited: from what the container said last to what its next instance said first.
+fn waits(world: &World, name: &str) -> Vec<f64> {
+    let (starts, ends) = (world.moments(&format!("{name} Starting")), world.moments(&format!("{name} Exiting")));
+    starts.iter().skip(1).zip(ends).map(|(start, end)| start - end).collect()
+}
+
+/// A line `LABEL: VALUE` of the section that begins with `head` in a `describe`.
+pub fn described<'a>(text: &'a str, head: &str, label: &str) -> Option<&'a str> {
+    let section = text.split_once(&format!("    {head}:"))?.1;
+    section.lines().find_map(|line| line.trim().strip_prefix(label)?.strip_prefix(':')).map(str::trim)
+}
+
+/// Those that spend their time waiting: nothing is proved if the waits are made shorter.
+pub const LONG_CASES: &[Case] = &[
+    case("RST-04", |world| {
+        // At once, 10 s, 20 s, 40 s.
+        let fifth = format!("say Starting; if [ $(grep -c 'a Starting' /story/lines) -lt 5 ]; then say Exiting; exit 3; fi; {}", serve("0", 0));
+        world.apply(&Pod::new("p", "Always").app("a", &fifth));
+        let came = poll(seconds(120), || (world.moments("a Starting").len() == 5).then_some(()));
+        assert!(came.is_some(), "there was no fourth restart: {:?}", world.story());
+        let waits = waits(world, "a");
+        assert!(waits[0] < 5.0, "the first restart is at once: {waits:?}");
+        for (at, (least, most)) in [(9.9, 16.0), (19.9, 30.0), (39.9, 60.0)].into_iter().enumerate() {
+            assert!((least..=most).contains(&waits[at + 1]) || (slow() && waits[at + 1] > least), "restart {}: {waits:?}", at + 2);
+        }
+        let pod = world.wait_ready("p");
+        assert_eq!(restarts(&pod, "a"), 4);
+        let (status, told) = (container(&pod, "a"), world.minipod(&["describe", "pod", "p"]).ok());
+        let last = &status["lastState"]["terminated"];
+        // In whole seconds.
+        let wait = second(&status["state"]["running"]["startedAt"]) - second(&last["finishedAt"]);
+        assert!((39..=60).contains(&wait) || (slow() && wait > 60), "the status says {wait} s");
+        assert_eq!(described(&told, "Last State", "Reason"), Some("Error"), "{told}");
+        assert_eq!(described(&told, "Last State", "Exit Code"), Some("3"), "{told}");
+        for (label, time) in [("Started", "startedAt"), ("Finished", "finishedAt")] {
+            let shown = described(&told, "Last State", label).and_then(|shown| jiff::fmt::rfc2822::parse(shown).ok());
+            assert_eq!(shown.map(|shown| shown.timestamp().as_second()), Some(second(&last[time])), "{label} in {told}");
+        }
+    }),
+    case("RST-05", |world| {
+        world.apply_with(&Pod::new("p", "Always").app("a", &once("0", 1)), &["--max-backoff", "5s"]);
+        let pod = world.wait("p", "a wait", |pod| container(pod, "a")["state"]["waiting"]["message"].as_str().is_some_and(|m| m.starts_with("back-off")));
+        let message = &container(&pod, "a")["state"]["waiting"]["message"];
+        assert!(message.as_str().is_some_and(|message| message.starts_with("back-off 5s restarting failed container=a")), "{message}");
+        let came = poll(seconds(60), || (world.moments("a Starting").len() == 5).then_some(()));
+        assert!(came.is_some(), "there was no fourth restart: {:?}", world.story());
+        let waits = waits(world, "a");
+        assert!(waits[0] < 5.0, "the first restart is at once: {waits:?}");
+        // 10, 20 and 40 s without the limit.
+        assert!(waits[1..].iter().all(|wait| *wait >= 4.9 && (*wait <= 7.0 || slow())), "{waits:?}");
+    }),
+];
 
 pub const CASES: &[Case] = &[
     case("RST-01", |world| {
@@ -78,6 +133,31 @@ pub const CASES: &[Case] = &[
         world.wait("p", "c2 runs again", |pod| restarts(pod, "c2") == 1 && container(pod, "c2")["ready"] == true);
         world.assert_order(&["c2 Started", "c2 Term", "c2 Exiting", "i Starting", "i Exiting", "c2 Started"]);
         assert_eq!(world.moments("c1 Starting").len(), 1, "{:?}", world.story());
+    }),
+    case("RST-11", |world| {
+        let watch = world.start(&["get", "pods", "-w"]);
+        world.apply(&Pod::new("p", "Always").app("a", "").with("a", "command", json!(["/no/such/program", "--now"])));
+        let pod = world.wait("p", "its back-off", |pod| container(pod, "a")["state"]["waiting"]["reason"] == "CrashLoopBackOff");
+        watch.wait_for("RunContainerError");
+        watch.wait_for("CrashLoopBackOff");
+        let last = &container(&pod, "a")["lastState"]["terminated"];
+        assert_eq!((&last["reason"], &last["exitCode"]), (&json!("StartError"), &json!(128)), "{last}");
+        assert!(last["message"].as_str().is_some_and(|message| message.contains("/no/such/program")), "{last}");
+        assert_eq!(pod["status"]["phase"], "Running", "it comes back");
+        let told = world.minipod(&["describe", "pod", "p"]).ok();
+        let failed = |line: &&str| line.contains(" Failed ") && line.contains("spec.containers{a}: Error: ") && line.contains("/no/such/program");
+        assert!(told.lines().any(|line| failed(&line)), "{told}");
+    }),
+    case("RST-12", |world| {
+        // As PID 1 of a namespace it would not hear its own signal, which no process of its own may send it.
+        let pod = Pod::new("p", "Never").app("a", "say Starting; kill -SEGV $$; say Survived").spec("shareProcessNamespace", json!(true));
+        world.apply(&pod);
+        let pod = world.wait_phase("p", "Failed");
+        let end = &container(&pod, "a")["state"]["terminated"];
+        assert_eq!((&end["exitCode"], &end["reason"]), (&json!(139), &json!("Error")), "{end}");
+        assert_eq!(world.row("p").status, "Error");
+        world.assert_order(&["a Starting"]);
+        assert!(world.moments("a Survived").is_empty());
     }),
     case("RST-13", |world| {
         let script = format!("if [ -e /kept/mark ]; then [ ! -e /lost ] && say Kept-and-lost; {}; fi; touch /kept/mark /lost; exit 1", serve("0", 0));

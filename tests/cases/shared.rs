@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use crate::pod::{Pod, await_file, once, serve};
+use crate::process::{poll, seconds};
 use crate::world::{World, container, restarts};
 use crate::{Case, case};
 
@@ -115,6 +116,27 @@ pub const CASES: &[Case] = &[
 
         world.apply(&Pod::new("q", "Always").app("d1", &format!("cat /proc/1/cmdline | tr '\\0' ' ' >/story/first; echo >>/story/first; {}", serve("0", 0))));
         assert!(world.written("first").starts_with("sh -c"), "{}", world.written("first"));
+    }),
+    case("SHR-12", |world| {
+        // A listener that takes one connection and no second: what comes after the restart can only come by the one from before.
+        // At the end of its own input a listener would end the connection.
+        let heard = "mkfifo /silence; exec 3<>/silence; (until netstat -ltn | grep -q ':9000 '; do sleep 0.02; done; say Listening) & nc -l -p 9000 <&3 >/story/got; say Closed";
+        world.apply(&Pod::new("far", "Never").app("f", &format!("{heard}; {}", serve("0", 0))));
+        world.wait_story("f Listening");
+        let words = format!("(echo before; {}; echo after; {}) | nc far 9000; say Done; {}", await_file("go"), await_file("end"), serve("0", 0));
+        let crash = format!("say Starting; [ -e /story/crash ] || {{ {}; exit 1; }}; {}", await_file("crash"), serve("0", 0));
+        world.apply(&Pod::new("p", "Always").app("c1", &words).app("c2", &crash));
+        assert_eq!(world.written("got"), "before\n");
+        world.wait_story("c2 Starting");
+        world.touch("crash");
+        let pod = world.wait("p", "c2 runs again", |pod| restarts(pod, "c2") == 1 && container(pod, "c2")["ready"] == true);
+        assert_eq!(restarts(&pod, "c1"), 0);
+        assert!(world.moments("f Closed").is_empty(), "the connection ended with c2");
+        world.touch("go");
+        let got = poll(seconds(20), || Some(world.written("got")).filter(|got| got == "before\nafter\n"));
+        assert!(got.is_some(), "{:?}", world.written("got"));
+        world.touch("end");
+        world.wait_story("f Closed");
     }),
     case("NET-P1", |world| {
         // Two pods differ in their address, and each finds the other by its name.

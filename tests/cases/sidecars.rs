@@ -81,6 +81,17 @@ pub const CASES: &[Case] = &[
         assert_eq!((&*row.ready, &*row.status), ("2/2", "Running"));
         assert_eq!(condition(&pod, "ContainersReady")["status"], "True");
     }),
+    case("SID-11", |world| {
+        let watch = world.start(&["get", "pods", "-w"]);
+        world.apply(&Pod::new("p", "Never").sidecar("s", &serve("0", 0)).with("s", "image", json!("no-such-image:1")).app("a", &once("0", 0)));
+        watch.wait_for("Init:ErrImagePull");
+        watch.wait_for("Init:ImagePullBackOff");
+        let pod = world.get("p");
+        assert_eq!(pod["status"]["phase"], "Pending");
+        assert_eq!(condition(&pod, "Initialized")["status"], "False");
+        assert_eq!(container(&pod, "a")["state"]["waiting"]["reason"], "PodInitializing");
+        world.assert_silent("a");
+    }),
     case("SID-12", |world| {
         let init = format!("{}; {}", await_line("s Started"), once("0.2", 1));
         world.apply(&Pod::new("p", "Never").sidecar("s", &serve("0", 0)).init("i", &init).app("a", &once("0", 0)));

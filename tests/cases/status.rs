@@ -90,22 +90,29 @@ pub const CASES: &[Case] = &[
         drop(watch);
         world.minipod(&["get", "pods", "p"]).fails_with(&["p", "not found"]);
     }),
-    case("STA-O1", |world| {
-        world.apply(&Pod::new("p", "Always").app("b", &serve("0", 0)).app("a", &serve("0", 0)));
+    case("STA-07", |world| {
+        let pod = Pod::new("p", "Always").init("z", &once("0", 0)).sidecar("s", &serve("0", 0)).init("i", &once("0", 0));
+        world.apply(&pod.app("b", &serve("0", 0)).app("a", &serve("0", 0)));
         let pod = world.wait_ready("p");
         let address = pod["status"]["podIP"].as_str().expect("a ready pod has one").to_owned();
         let json = world.get("p");
-        assert_eq!((&json["kind"], &json["metadata"]["name"]), (&json!("Pod"), &json!("p")));
-        let names = |list: &serde_json::Value| list.as_array().map_or(vec![], |all| all.iter().map(|c| c["name"].clone()).collect());
+        assert_eq!((&json["kind"], &json["metadata"]["name"], &json["status"]["phase"]), (&json!("Pod"), &json!("p"), &json!("Running")));
+        let names = |list: &Value| list.as_array().map_or(vec![], |all| all.iter().map(|c| c["name"].clone()).collect());
         assert_eq!(names(&json["status"]["containerStatuses"]), ["a", "b"], "statuses are sorted by name");
         assert_eq!(names(&json["spec"]["containers"]), ["b", "a"], "the spec keeps its order");
+        assert_eq!(names(&json["status"]["initContainerStatuses"]), ["z", "s", "i"], "those of init containers keep the spec's order");
         let types: Vec<&str> = json["status"]["conditions"].as_array().expect("there are some").iter().filter_map(|c| c["type"].as_str()).collect();
         assert_eq!(types, ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"]);
+        // The same object, whichever way it is written.
         let yaml = world.minipod(&["get", "pods", "p", "-o", "yaml"]).ok();
-        assert!(yaml.contains("\nkind: Pod\n") && yaml.contains(&address), "{yaml}");
+        let of_yaml: Value = serde_saphyr::from_str(&yaml).unwrap_or_else(|error| panic!("{error} in {yaml}"));
+        assert_eq!(of_yaml, json);
         assert_eq!(world.minipod(&["get", "pods", "-o", "name"]).ok(), "pod/p\n");
         let wide = world.minipod(&["get", "pods", "-o", "wide"]).ok();
-        assert!(wide.starts_with("NAME   READY   STATUS    RESTARTS   AGE") && wide.contains("NOMINATED NODE   READINESS GATES"), "{wide}");
-        assert!(wide.contains(&address) && wide.contains("<none>"), "{wide}");
+        let cells = |line: usize| wide.lines().nth(line).unwrap_or_default().split("   ").map(str::trim).filter(|cell| !cell.is_empty()).collect::<Vec<_>>();
+        assert_eq!(cells(0), ["NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE", "NOMINATED NODE", "READINESS GATES"]);
+        let (row, node) = (cells(1), pod["spec"]["nodeName"].as_str().expect("it runs on a node"));
+        assert_eq!(row[..4], ["p", "3/3", "Running", "0"], "{wide}");
+        assert_eq!(row[5..], [address.as_str(), node, "<none>", "<none>"], "{wide}");
     }),
 ];
