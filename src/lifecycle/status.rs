@@ -158,3 +158,30 @@ fn not_located(inits: &mut [core::ContainerStatus], apps: &mut [core::ContainerS
 pub(super) fn time(wall_ms: i64) -> Time {
     Time(Timestamp::from_second(wall_ms.div_euclid(1000)).unwrap_or(Timestamp::UNIX_EPOCH))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::facts::{Ended, Event, Ids};
+    use super::super::observe;
+    use super::*;
+
+    #[test]
+    fn what_whoever_makes_containers_calls_them_stands_in_the_status_from_the_first_start_to_the_end() {
+        let pod = serde_json::from_value(serde_json::json!({ "spec": { "restartPolicy": "Never", "containers": [{ "name": "a", "image": "x" }] } })).unwrap();
+        let (spec, at) = (Spec::of(&pod), |seconds: i64| At { mono: seconds as u64 * 1000, wall: seconds * 1000 });
+        let mut facts = Facts::new(&spec, at(0));
+        let named = |facts: &Facts, now: i64| {
+            let told = status(&spec, facts, None, at(now)).container_statuses.unwrap().remove(0);
+            (told.image, told.image_id, told.container_id, told.stop_signal)
+        };
+        assert_eq!(named(&facts, 0), ("x".into(), String::new(), None, None));
+        let ids = Ids { image: "docker.io/library/x:latest".into(), image_id: "i".into(), container_id: "minipod://c".into(), stop_signal: "SIGQUIT".into() };
+        let expected = (ids.image.clone(), ids.image_id.clone(), Some(ids.container_id.clone()), Some("SIGQUIT".to_owned()));
+        observe(&spec, &mut facts, Event::SandboxReady { ips: Vec::new() }, at(1));
+        observe(&spec, &mut facts, Event::Spawned(C(0), ids), at(2));
+        assert_eq!(named(&facts, 3), expected);
+        let ended = Ended { code: 0, signal: None, reason: "Completed".into(), message: String::new() };
+        observe(&spec, &mut facts, Event::Exited(C(0), ended), at(4));
+        assert_eq!(named(&facts, 5), expected);
+    }
+}

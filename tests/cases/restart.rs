@@ -149,8 +149,8 @@ pub const CASES: &[Case] = &[
         assert!(told.lines().any(|line| failed(&line)), "{told}");
     }),
     case("RST-12", |world| {
-        // As PID 1 of a namespace it would not hear its own signal, which no process of its own may send it.
-        let pod = Pod::new("p", "Never").app("a", "say Starting; kill -SEGV $$; say Survived").spec("shareProcessNamespace", json!(true));
+        // As PID 1 of a namespace it would not hear its own signal. `$$` is one dollar in a command of a manifest.
+        let pod = Pod::new("p", "Never").app("a", "say Starting; kill -SEGV $$$$; say Survived").spec("shareProcessNamespace", json!(true));
         world.apply(&pod);
         let pod = world.wait_phase("p", "Failed");
         let end = &container(&pod, "a")["state"]["terminated"];
