@@ -91,4 +91,12 @@ pub const CASES: &[Case] = &[
         assert_eq!(done.code, 0, "{}", done.err);
         assert!(done.err.contains("container s ended with exit code 137") && done.err.contains("when its grace of 1s was over"), "{}", done.err);
     }),
+    case("WHY-08", |world| {
+        // A container that was added to look into the pod, and could not: the pod itself is well.
+        world.apply(&Pod::new("p", "Always").app("a", &serve("0", 0)));
+        world.wait_ready("p");
+        world.minipod(&["debug", "p", "--image", "busybox:1.36", "-c", "look", "--", "sh", "-c", "frobnicate /proc/1"]);
+        let what = "look: ended with exit code 127 (a shell did not find the command)";
+        wait_words(world, "p", &[what, "| sh: frobnicate: not found", "Image busybox:1.36 has no `frobnicate` in its $PATH"]);
+    }),
 ];
