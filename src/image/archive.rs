@@ -102,7 +102,7 @@ impl Source {
     }
 
     /// A file to read from, or None if there is no such file.
-    pub fn open_file(&self, name: &str) -> Result<Option<Box<dyn Read + '_>>> {
+    pub fn open_file(&self, name: &str) -> Result<Option<Box<dyn Read + Send + '_>>> {
         match self {
             Source::Directory(dir) => match file::open_within(dir, name, Within::Beneath, OFlags::RDONLY | OFlags::NONBLOCK, 0) {
                 Err(error) if error.is(libc::ENOENT) => Ok(None),

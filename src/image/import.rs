@@ -5,16 +5,16 @@
 //! leaves it to the next writer.
 
 use std::collections::HashSet;
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 
-use super::archive::{Source, decompressed};
-use super::digest::Hashing;
+use super::archive::Source;
 use super::document::{self, Blob, Offer};
-use super::layer::{self, Below, MAX_LAYER};
+use super::inflate::inflated;
+use super::layer::{self, Below};
 use super::stack::Stack;
 use super::store::{self, Store, Writer};
 use super::user::Accounts;
@@ -147,30 +147,26 @@ fn accounts(stack: &Stack) -> Result<Accounts> {
 }
 
 /// Decompresses, hashes and unpacks in one pass; returns what [`layer::apply`] does.
-pub(super) fn apply(packed: impl Read, blob: &Blob, root: OwnedFd, below: &Below<'_>) -> Result<bool> {
-    let (packed, written) = Hashing::new(packed, MAX_LAYER);
-    let mut packed = BufReader::with_capacity(128 << 10, packed);
-    let unreadable = |error: std::io::Error| Error::said(format!("{:?}: {error}", blob.file));
-    let applied = decompressed(&mut packed).map_err(unreadable).and_then(|stream| {
-        let (mut stream, unpacked) = Hashing::new(stream, MAX_LAYER);
-        let implied = layer::apply(root, &mut stream, below)?;
-        if unpacked.digest() != blob.diff_id {
-            return Err(Error::said(format!("{:?} unpacks to {}, another content than the configuration names", blob.file, unpacked.digest())));
-        }
-        Ok(implied)
-    });
+pub(super) fn apply(packed: impl Read + Send, blob: &Blob, root: OwnedFd, below: &Below<'_>) -> Result<bool> {
+    let (applied, sums) = inflated(packed, |stream| layer::apply(root, stream, below))?;
     // A damaged blob shows as damage of its format first; its digest tells the truth.
-    let rest = std::io::copy(&mut packed, &mut std::io::sink());
     if let Some((digest, size)) = &blob.written {
-        rest.map_err(unreadable)?;
-        if written.bytes() != *size {
-            return Err(Error::said(format!("{:?} has {} bytes, its manifest says {size}", blob.file, written.bytes())));
+        let (found, bytes) = sums.written.map_err(|error| Error::said(format!("{:?}: {error}", blob.file)))?;
+        if bytes != *size {
+            return Err(Error::said(format!("{:?} has {bytes} bytes, its manifest says {size}", blob.file)));
         }
-        if written.digest() != *digest {
-            return Err(Error::said(format!("{:?} is damaged: its digest is {}", blob.file, written.digest())));
+        if found != *digest {
+            return Err(Error::said(format!("{:?} is damaged: its digest is {found}", blob.file)));
         }
     }
-    applied
+    let implied = applied?;
+    match sums.unpacked {
+        Some(diff_id) if diff_id == blob.diff_id => Ok(implied),
+        other => {
+            let other = other.unwrap_or_default();
+            Err(Error::said(format!("{:?} unpacks to {other}, another content than the configuration names", blob.file)))
+        }
+    }
 }
 
 pub(super) fn stack<'a>(layers: impl DoubleEndedIterator<Item = &'a Unpacked>) -> Result<Stack> {

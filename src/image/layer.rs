@@ -15,9 +15,10 @@
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fs::{FileType, OFlags};
 use tar::EntryType;
@@ -46,7 +47,8 @@ pub type Below<'a> = dyn Fn() -> Result<Stack> + 'a;
 /// Unpacks `stream` into the empty directory `root`. A directory that entries imply but none makes gets its owner and mode from the
 /// layers `below`. Returns whether that was so: such a layer is right only above these layers.
 pub fn apply(root: OwnedFd, stream: impl Read, below: &Below<'_>) -> Result<bool> {
-    let mut layer = Layer { root, below, stack: None, parent: None, times: Vec::new(), implied: BTreeSet::new() };
+    let depth = depth_of(&root)?;
+    let mut layer = Layer { root, depth, below, stack: None, parent: None, times: Vec::new(), implied: BTreeSet::new(), buffer: vec![0; 128 << 10] };
     tree::set_mode(&layer.root, OsStr::new("."), 0o755)?;
     let mut entries = Entries::new(stream);
     let unreadable = |error: std::io::Error| Error::io("read", "", &error);
@@ -72,14 +74,18 @@ fn reading(error: &std::io::Error) -> Error {
 
 struct Layer<'a> {
     root: OwnedFd,
+    /// How deep the root lies on this machine.
+    depth: usize,
     below: &'a Below<'a>,
     stack: Option<Stack>,
     /// The last entry's parent: most entries share it with the one before.
-    parent: Option<(PathBuf, OwnedFd)>,
+    parent: Option<(PathBuf, Rc<OwnedFd>)>,
     /// Directories' times, to be set when nothing is put into them any more.
     times: Vec<(PathBuf, (i64, u32))>,
     /// Directories (without symlinks) that were made for what is in them.
     implied: BTreeSet<PathBuf>,
+    /// Content on its way, kept so that it is cleared once and not for every file.
+    buffer: Vec<u8>,
 }
 
 /// A path of an archive as a path within the root: no root, `.` or `..` in it.
@@ -99,7 +105,11 @@ impl Layer<'_> {
     fn entry(&mut self, entry: &Entry, content: &mut impl Read) -> Result<()> {
         let path = normalise(&entry.name);
         let Some(name) = path.file_name() else {
-            return if entry.kind.is_dir() { self.directory_attributes(entry, &path) } else { Err(Error::said("it would replace the root")) };
+            if !entry.kind.is_dir() {
+                return Err(Error::said("it would replace the root"));
+            }
+            let root = file::open_within(&self.root, ".", Within::Root, OFlags::PATH | OFlags::DIRECTORY, 0)?;
+            return self.directory_attributes(entry, &path, &root, OsStr::new("."));
         };
         let parent = self.parent_of(&path)?;
         match name.as_bytes() {
@@ -112,27 +122,51 @@ impl Layer<'_> {
             return self.hard_link(&parent, &path, entry);
         }
         // Archives of before 1988 write a directory as a file with a slash at the end.
-        let directory = entry.kind.is_dir() || (entry.kind.is_file() && entry.name.as_bytes().ends_with(b"/"));
-        let hides = self.make_room(&parent, name, directory)?;
-        if directory {
-            if tree::kind(&parent, name)?.is_none() {
-                tree::make_directory(&parent, name)?;
-            }
-            if hides {
-                tree::set_attribute(&parent, name, OsStr::new(OPAQUE), b"y")?;
-            }
-            return self.directory_attributes(entry, &path);
+        if entry.kind.is_dir() || (entry.kind.is_file() && entry.name.as_bytes().ends_with(b"/")) {
+            self.directory(&parent, name)?;
+            return self.directory_attributes(entry, &path, &parent, name);
         }
+        // A name is new nearly always, so it is not asked for first.
+        match self.make(&parent, name, entry, content) {
+            Err(error) if error.is(libc::EEXIST) => {
+                self.make_room(&parent, name, false)?;
+                self.make(&parent, name, entry, content)
+            }
+            made => made,
+        }
+    }
+
+    /// What is no directory, with all that hangs on it. EEXIST, with nothing done, if the name is there.
+    fn make(&mut self, parent: &OwnedFd, name: &OsStr, entry: &Entry, content: &mut impl Read) -> Result<()> {
         match entry.kind {
-            EntryType::Regular | EntryType::Continuous => write(tree::make_file(&parent, name)?, content)?,
-            EntryType::Symlink => tree::make_symlink(&parent, name, &entry.link)?,
-            EntryType::Fifo => tree::make_node(&parent, name, FileType::Fifo, (0, 0))?,
-            EntryType::Char => tree::make_node(&parent, name, FileType::CharacterDevice, entry.device)?,
-            EntryType::Block => tree::make_node(&parent, name, FileType::BlockDevice, entry.device)?,
+            EntryType::Regular | EntryType::Continuous => {
+                let mut file = tree::make_file(parent, name)?;
+                write(&mut file, content, &mut self.buffer)?;
+                tree::set_owner_and_mode(&file, entry.uid, entry.gid, entry.mode)?;
+                attributes(parent, name, entry)?;
+                return tree::set_time_of(&file, entry.mtime.0, entry.mtime.1);
+            }
+            EntryType::Symlink => tree::make_symlink(parent, name, &entry.link)?,
+            EntryType::Fifo => tree::make_node(parent, name, FileType::Fifo, (0, 0))?,
+            EntryType::Char => tree::make_node(parent, name, FileType::CharacterDevice, entry.device)?,
+            EntryType::Block => tree::make_node(parent, name, FileType::BlockDevice, entry.device)?,
             other => return Err(Error::said(format!("its type {:?} is none that a layer may hold", char::from(other.as_byte())))),
         }
-        attributes(&parent, name, entry)?;
-        tree::set_time(&parent, name, entry.mtime.0, entry.mtime.1)
+        owner_mode_attributes(parent, name, entry)?;
+        tree::set_time(parent, name, entry.mtime.0, entry.mtime.1)
+    }
+
+    /// A directory, which may be there already, or hide what layers below have.
+    fn directory(&mut self, parent: &OwnedFd, name: &OsStr) -> Result<()> {
+        match tree::make_directory(parent, name) {
+            Err(error) if error.is(libc::EEXIST) => {}
+            made => return made,
+        }
+        let hides = self.make_room(parent, name, true)?;
+        if tree::kind(parent, name)?.is_none() {
+            tree::make_directory(parent, name)?;
+        }
+        if hides { tree::set_attribute(parent, name, OsStr::new(OPAQUE), b"y") } else { Ok(()) }
     }
 
     /// Removes what the same layer has already put at a name, unless directory meets directory. Returns whether that was a whiteout.
@@ -179,36 +213,30 @@ impl Layer<'_> {
         tree::hard_link(&old_parent, old, parent, name).map_err(missing)
     }
 
-    fn directory_attributes(&mut self, entry: &Entry, path: &Path) -> Result<()> {
-        let (parent, name) = match path.file_name() {
-            Some(name) => (self.parent_of(path)?, name),
-            None => (file::open_within(&self.root, ".", Within::Root, OFlags::PATH | OFlags::DIRECTORY, 0)?, OsStr::new(".")),
-        };
+    fn directory_attributes(&mut self, entry: &Entry, path: &Path, parent: &OwnedFd, name: &OsStr) -> Result<()> {
         self.implied.remove(path);
         self.times.push((path.to_owned(), entry.mtime));
-        attributes(&parent, name, entry)
+        owner_mode_attributes(parent, name, entry)
     }
 
     /// The directory that an entry goes into, made with its parents if it is missing.
-    fn parent_of(&mut self, path: &Path) -> Result<OwnedFd> {
+    fn parent_of(&mut self, path: &Path) -> Result<Rc<OwnedFd>> {
         let parent = path.parent().unwrap_or(Path::new(""));
-        let copy = |dir: &OwnedFd| dir.try_clone().map_err(|error| Error::io("dup", "", &error));
         if let Some((known, dir)) = &self.parent
             && known == parent
         {
-            return copy(dir);
+            return Ok(dir.clone());
         }
         let dir = match file::open_within(&self.root, parent, Within::Root, OFlags::PATH | OFlags::DIRECTORY, 0) {
             // ENOTDIR also where a whiteout stands.
             Err(error) if error.is(libc::ENOENT) || error.is(libc::ENOTDIR) => self.make_parents(parent)?,
             found => found?,
         };
-        let real = std::fs::read_link(file::path_of(std::os::fd::AsFd::as_fd(&dir))).map_err(|error| Error::io("readlink", parent.display(), &error))?;
-        let root = std::fs::read_link(file::path_of(std::os::fd::AsFd::as_fd(&self.root))).map_err(|error| Error::io("readlink", "/", &error))?;
-        if real.components().count().saturating_sub(root.components().count()) >= MAX_DEPTH {
+        if depth_of(&dir)?.saturating_sub(self.depth) >= MAX_DEPTH {
             return Err(Error::said(format!("it lies deeper than {MAX_DEPTH} directories")));
         }
-        self.parent = Some((parent.to_owned(), copy(&dir)?));
+        let dir = Rc::new(dir);
+        self.parent = Some((parent.to_owned(), dir.clone()));
         Ok(dir)
     }
 
@@ -283,22 +311,31 @@ impl Layer<'_> {
     }
 }
 
-fn write(mut file: std::fs::File, content: &mut impl Read) -> Result<()> {
-    let mut buffer = [0; 64 << 10];
+fn write(file: &mut std::fs::File, content: &mut impl Read, buffer: &mut [u8]) -> Result<()> {
     loop {
-        match content.read(&mut buffer).map_err(|error| reading(&error))? {
+        match content.read(buffer).map_err(|error| reading(&error))? {
             0 => return Ok(()),
             length => file.write_all(&buffer[..length]).map_err(|error| Error::io("write", "", &error))?,
         }
     }
 }
 
+/// Directories from this machine's root to this one.
+fn depth_of(dir: &OwnedFd) -> Result<usize> {
+    let path = std::fs::read_link(file::path_of(dir.as_fd())).map_err(|error| Error::io("readlink", "", &error))?;
+    Ok(path.components().count())
+}
+
 /// Owner, then mode, then attributes: each clears what the next sets.
-fn attributes(parent: &OwnedFd, name: &OsStr, entry: &Entry) -> Result<()> {
+fn owner_mode_attributes(parent: &OwnedFd, name: &OsStr, entry: &Entry) -> Result<()> {
     tree::set_owner(parent, name, entry.uid, entry.gid)?;
     if !entry.kind.is_symlink() {
         tree::set_mode(parent, name, entry.mode)?;
     }
+    attributes(parent, name, entry)
+}
+
+fn attributes(parent: &OwnedFd, name: &OsStr, entry: &Entry) -> Result<()> {
     for (key, value) in entry.attributes.iter().filter(|(key, _)| !is_overlays_own(key)) {
         match tree::set_attribute(parent, name, key, value) {
             // The file system cannot keep it, or user.* on what is neither file nor directory (xattr(7)): not worth an image.

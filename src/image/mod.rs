@@ -18,6 +18,7 @@ pub mod digest;
 mod document;
 pub(crate) mod entries;
 mod import;
+mod inflate;
 mod layer;
 pub mod login;
 pub mod pull;

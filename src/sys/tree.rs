@@ -42,6 +42,23 @@ pub fn make_file(dir: impl AsFd, name: &OsStr) -> Result<std::fs::File> {
     fs::openat(dir, name, flags, Mode::from_raw_mode(0o600)).map(std::fs::File::from).map_err(failed("openat", name))
 }
 
+/// Of an open file: its owner, then its mode (see [`set_owner`]). By descriptor, so that the name is not looked up again for each.
+pub fn set_owner_and_mode(file: impl AsFd, uid: u32, gid: u32, mode: u32) -> Result<()> {
+    let failed = |call| move |errno: Errno| Error::call(call, "", errno.raw_os_error());
+    fs::fchown(file.as_fd(), Some(fs::Uid::from_raw(uid)), Some(fs::Gid::from_raw(gid))).map_err(failed("fchown"))?;
+    fs::fchmod(file, Mode::from_raw_mode(mode & 0o7777)).map_err(failed("fchmod"))
+}
+
+/// As [`set_time`], of an open file.
+pub fn set_time_of(file: impl AsFd, seconds: i64, nanoseconds: u32) -> Result<()> {
+    fs::futimens(file, &times(seconds, nanoseconds)).map_err(|errno| Error::call("futimens", "", errno.raw_os_error()))
+}
+
+fn times(seconds: i64, nanoseconds: u32) -> Timestamps {
+    let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
+    Timestamps { last_access: time, last_modification: time }
+}
+
 pub fn make_symlink(dir: impl AsFd, name: &OsStr, target: &OsStr) -> Result<()> {
     fs::symlinkat(target, dir, name).map_err(failed("symlinkat", name))
 }
@@ -87,9 +104,7 @@ pub fn set_mode(dir: impl AsFd, name: &OsStr, mode: u32) -> Result<()> {
 
 /// The modification time (and the access time, which nobody misses) in seconds and nanoseconds since 1970.
 pub fn set_time(dir: impl AsFd, name: &OsStr, seconds: i64, nanoseconds: u32) -> Result<()> {
-    let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
-    let times = Timestamps { last_access: time, last_modification: time };
-    fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(failed("utimensat", name))
+    fs::utimensat(dir, name, &times(seconds, nanoseconds), AtFlags::SYMLINK_NOFOLLOW).map_err(failed("utimensat", name))
 }
 
 pub fn set_attribute(dir: impl AsFd, name: &OsStr, key: &OsStr, value: &[u8]) -> Result<()> {
