@@ -167,7 +167,8 @@ impl Store {
     pub fn mount_points(&self) -> Result<String> {
         let at = layers_dir(&self.dir).join(MOUNT_POINTS);
         let files = ["etc/hosts", "etc/hostname", "etc/resolv.conf"].map(|name| at.join(name));
-        if !files.iter().all(|file| file.exists()) {
+        // Every start asks: the one that is made last tells of all.
+        if !files[2].exists() {
             for path in ["dev", "etc", "proc", "sys"].map(|name| at.join(name)) {
                 std::fs::create_dir_all(&path).map_err(failed("mkdir", &path))?;
                 file::set_mode(&path, 0o755)?;

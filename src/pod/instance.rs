@@ -73,24 +73,28 @@ const LOG_MESSAGE_BYTES: usize = 2048;
 /// Whether a container's image must be asked for at its registry before a start, by its pull policy; that name then. An image that was
 /// imported by hand is what its name means on this machine, also under Always, which asks only for what came from a registry.
 pub fn must_pull(store: &Store, container: &Container) -> Result<Option<Reference>> {
-    let name = container.image.as_deref().unwrap_or_default();
-    let reference = Reference::parse(name).map_err(|e| e.reason("InvalidImageName"))?;
-    let found = store.find(&reference)?;
-    match (container.image_pull_policy.as_deref(), found) {
-        (Some("Always"), Some(image)) if image.pulled => Ok(Some(reference)),
-        (_, Some(_)) => Ok(None),
-        (Some("Never"), None) => Err(Error::said(format!("Container image {name:?} is not present with pull policy of Never")).reason("ErrImageNeverPull")),
-        (_, None) => Ok(Some(reference)),
-    }
+    let (reference, found) = look_for_image(store, container)?;
+    let present = found.is_some_and(|image| !image.pulled || container.image_pull_policy.as_deref() != Some("Always"));
+    Ok(if present { None } else { Some(reference) })
 }
 
 /// The image of a container in the store.
 pub fn find_image(store: &Store, container: &Container) -> Result<Image> {
+    let (_, found) = look_for_image(store, container)?;
     let name = container.image.as_deref().unwrap_or_default();
-    must_pull(store, container)?;
-    let found = store.find(&Reference::parse(name)?)?;
     let missing = || Error::said(format!("image {name:?} is not in the store; `minipod image pull` or `minipod image import` brings it in"));
     found.ok_or_else(|| missing().reason("ErrImagePull"))
+}
+
+/// What a container's image is called, and what the store has under that name. Nothing is an error if it must not be pulled.
+fn look_for_image(store: &Store, container: &Container) -> Result<(Reference, Option<Image>)> {
+    let name = container.image.as_deref().unwrap_or_default();
+    let reference = Reference::parse(name).map_err(|e| e.reason("InvalidImageName"))?;
+    let found = store.find(&reference)?;
+    if found.is_none() && container.image_pull_policy.as_deref() == Some("Never") {
+        return Err(Error::said(format!("Container image {name:?} is not present with pull policy of Never")).reason("ErrImageNeverPull"));
+    }
+    Ok((reference, found))
 }
 
 /// What a start of a container needs of its pod.

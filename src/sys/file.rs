@@ -121,7 +121,9 @@ pub fn make_mountpoint(root: impl AsFd, path: impl AsRef<Path>, file: bool) -> R
 
 /// The whole of an open file, but at most `limit` bytes of it; more is EFBIG.
 pub fn read_limited(file: OwnedFd, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    // Where the size is known, one read gets it all, and the next one its end.
+    let size = u64::try_from(stat(&file)?.st_size).unwrap_or(0).min(limit);
+    let mut bytes = Vec::with_capacity(size as usize + 1);
     std::fs::File::from(file).take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read", path.as_ref().display(), &e))?;
     if bytes.len() as u64 > limit {
         return Err(Error::call("read", path.as_ref().display(), libc::EFBIG));
