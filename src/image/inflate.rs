@@ -100,3 +100,54 @@ impl Read for Inflated {
         Ok(length)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::digest::sha256;
+    use std::io::Write;
+
+    /// Some megabytes that a gzip does not make small, and that gzip.
+    fn packed() -> (Vec<u8>, Vec<u8>) {
+        let mut state = 1_u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        };
+        let content: Vec<u8> = (0..3 * BUFFERS * BUFFER + 7).map(|_| next()).collect();
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(&content).unwrap();
+        (content, gzip.finish().unwrap())
+    }
+
+    #[test]
+    fn all_bytes_come_through_in_their_order_and_the_sums_are_theirs() {
+        let (content, gzip) = packed();
+        let (read, sums) = inflated(gzip.as_slice(), |stream| {
+            let mut read = Vec::new();
+            stream.read_to_end(&mut read).map(|_| read)
+        })
+        .unwrap();
+        assert!(read.unwrap() == content);
+        assert_eq!(sums.written.unwrap(), (sha256(&gzip), gzip.len() as u64));
+        assert_eq!(sums.unpacked.unwrap(), sha256(&content));
+    }
+
+    #[test]
+    fn the_blob_is_summed_to_its_end_though_nobody_reads_it() {
+        let (_, gzip) = packed();
+        let ((), sums) = inflated(gzip.as_slice(), |_| ()).unwrap();
+        assert_eq!(sums.written.unwrap(), (sha256(&gzip), gzip.len() as u64));
+    }
+
+    #[test]
+    fn damage_is_told_to_who_reads_and_the_blob_is_summed_all_the_same() {
+        let (_, mut gzip) = packed();
+        let middle = gzip.len() / 2;
+        gzip.truncate(middle);
+        let (read, sums) = inflated(gzip.as_slice(), |stream| io::copy(stream, &mut io::sink())).unwrap();
+        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(sums.written.unwrap(), (sha256(&gzip), middle as u64));
+        assert!(sums.unpacked.is_none());
+    }
+}
