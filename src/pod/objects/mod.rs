@@ -44,13 +44,18 @@ pub trait Kept: Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + Clone
     /// Of its file.
     const MODE: u32;
 
-    fn is_immutable(&self) -> bool;
+    /// Whether its content may never change (`immutable`).
+    fn is_immutable(&self) -> bool {
+        false
+    }
 
     /// Whether both hold the same.
     fn same_content(&self, other: &Self) -> bool;
 
     /// What may never change, whatever `immutable` says; in the API server's words.
-    fn unchangeable(&self, next: &Self) -> Option<String>;
+    fn unchangeable(&self, _next: &Self) -> Option<String> {
+        None
+    }
 
     /// Adds what a controller would add to an object that has its uid.
     fn settle(&mut self) {}
@@ -66,10 +71,6 @@ impl Kept for ConfigMap {
 
     fn same_content(&self, other: &ConfigMap) -> bool {
         same(&self.data, &other.data) && same(&self.binary_data, &other.binary_data)
-    }
-
-    fn unchangeable(&self, _: &ConfigMap) -> Option<String> {
-        None
     }
 }
 

@@ -16,16 +16,8 @@ impl Kept for Service {
     const PLURAL: &'static str = "services";
     const MODE: u32 = 0o644;
 
-    fn is_immutable(&self) -> bool {
-        false
-    }
-
     fn same_content(&self, other: &Service) -> bool {
         self.spec == other.spec
-    }
-
-    fn unchangeable(&self, _: &Service) -> Option<String> {
-        None
     }
 }
 
