@@ -74,7 +74,6 @@ const NO_SELINUX: &str = "minipod gives no SELinux labels";
 const SERVER: &str = "filled by the server";
 const ONE_NODE: &str = "there is one node, and every pod runs on it";
 const NO_SCHEDULER: &str = "there is no scheduler";
-const NO_API: &str = "there is no API server to be known to";
 const ONE_DIRECTORY: &str = "a claim is a directory of its own on this machine";
 
 const CONTAINER: &str = "spec.containers[]";
@@ -167,7 +166,9 @@ const TABLE: &[Row] = &[
     done("spec.imagePullSecrets[]", "name"),
     no_effect("spec", "affinity nodeSelector nodeName tolerations topologySpreadConstraints overhead", ONE_NODE),
     no_effect("spec", "schedulerName priority priorityClassName preemptionPolicy", NO_SCHEDULER).but(&["\"default-scheduler\"", "0"]),
-    no_effect("spec", "serviceAccount serviceAccountName automountServiceAccountToken", NO_API).but(&["\"default\"", "false"]),
+    no_effect("spec", "serviceAccount serviceAccountName", "there is no API server to be known to; only a serviceAccountToken bears its name")
+        .but(&["\"default\""]),
+    no_effect("spec", "automountServiceAccountToken", "there is no API server: a token is mounted where a volume asks for one, and nowhere else").but(&["false"]),
     no_effect("spec", "enableServiceLinks", "a Service has no address of its own here").but(&["true", "false"]),
     no_effect("spec", "runtimeClassName", "minipod is the only runtime"),
     refused("spec", "ephemeralContainers", "cannot be set on create"),
@@ -283,7 +284,8 @@ const TABLE: &[Row] = &[
     done("spec.volumes[].downwardAPI.items[].fieldRef", FIELD_REF),
     done("spec.volumes[].downwardAPI.items[].resourceFieldRef", RESOURCE_FIELD_REF),
     done("spec.volumes[].projected", "sources defaultMode"),
-    done("spec.volumes[].projected.sources[]", "configMap secret downwardAPI"),
+    done("spec.volumes[].projected.sources[]", "configMap secret downwardAPI serviceAccountToken"),
+    done("spec.volumes[].projected.sources[].serviceAccountToken", "path audience expirationSeconds"),
     done("spec.volumes[].projected.sources[].configMap", "name items optional"),
     done("spec.volumes[].projected.sources[].configMap.items[]", KEY_TO_PATH),
     done("spec.volumes[].projected.sources[].secret", "name items optional"),
@@ -292,7 +294,6 @@ const TABLE: &[Row] = &[
     done("spec.volumes[].projected.sources[].downwardAPI.items[]", DOWNWARD_FILE),
     done("spec.volumes[].projected.sources[].downwardAPI.items[].fieldRef", FIELD_REF),
     done("spec.volumes[].projected.sources[].downwardAPI.items[].resourceFieldRef", RESOURCE_FIELD_REF),
-    refused("spec.volumes[].projected.sources[]", "serviceAccountToken", "there is no API server that would know the token"),
     refused("spec.volumes[].projected.sources[]", "clusterTrustBundle podCertificate", "there is no cluster that would issue it"),
     refused("spec.volumes[]", "awsElasticBlockStore azureDisk azureFile cephfs cinder csi fc flexVolume flocker gcePersistentDisk gitRepo glusterfs \
                                iscsi nfs photonPersistentDisk portworxVolume quobyte rbd scaleIO storageos vsphereVolume",
