@@ -261,7 +261,8 @@ impl Supervisor {
     /// Starts a container whose image is in the store, or was `pulled` for this start.
     fn start(&mut self, c: C, restart: u32, pulled: bool) -> Event {
         let (Some(sandbox), Some(volumes)) = (&self.sandbox, &self.volumes) else {
-            let failure = lifecycle::Failure { at: FailedAt::Config, reason: "CreateContainerError".into(), message: "the pod has no sandbox".into() };
+            let failure =
+                lifecycle::Failure { at: FailedAt::Config, reason: "CreateContainerError".into(), message: "the pod has no sandbox".into(), image: None };
             return Event::StartFailed(c, failure);
         };
         let home = Home { ground: &self.ground, sandbox, volumes, pod: &self.pod };

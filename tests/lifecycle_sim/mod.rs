@@ -253,7 +253,7 @@ impl<'a> World<'a> {
     }
 
     pub fn answer(&self, c: C, answer: Answer) -> Event {
-        let failed = |at, reason: &str, message: &str| Event::StartFailed(c, Failure { at, reason: reason.into(), message: message.into() });
+        let failed = |at, reason: &str, message: &str| Event::StartFailed(c, Failure { at, reason: reason.into(), message: message.into(), image: None });
         match answer {
             Answer::Spawned => Event::Spawned(c, Default::default()),
             Answer::Starting => Event::Starting(c),
