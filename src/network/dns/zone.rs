@@ -114,7 +114,7 @@ impl Alias {
 }
 
 /// How many names may stand for one another until nobody believes that they end.
-const LONGEST_CHAIN: usize = 8;
+const LONGEST_CHAIN: usize = 4;
 
 /// What a name is.
 #[derive(Debug, PartialEq, Eq)]
