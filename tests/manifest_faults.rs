@@ -234,13 +234,13 @@ fn resources_follow_their_rules() {
         (
             "resizePolicy: [{resourceName: pids, restartPolicy: Perhaps}]",
             &[
-                "resizePolicy[0].resourceName: Unsupported value: \"pids\": supported values: \"cpu\", \"memory\"",
-                "resizePolicy[0].restartPolicy: Unsupported value: \"Perhaps\": supported values: \"NotRequired\", \"RestartContainer\"",
+                "resizePolicy: Unsupported value: \"pids\": supported values: \"cpu\", \"memory\"",
+                "resizePolicy: Unsupported value: \"Perhaps\": supported values: \"NotRequired\", \"RestartContainer\"",
             ],
         ),
         (
             "restartPolicy: Never\nresizePolicy: [{resourceName: cpu, restartPolicy: RestartContainer}]",
-            &["restartPolicy: Invalid value: \"RestartContainer\": must be 'NotRequired' when pod `restartPolicy` is 'Never'"],
+            &["resizePolicy: Invalid value: \"RestartContainer\": must be 'NotRequired' when pod `restartPolicy` is 'Never'"],
         ),
         ("resources: {limits: {cpu: 1, hugepages-2Mi: 2Mi}}", &["limits.hugepages-2Mi: only cpu and memory are supported yet"]),
         (
@@ -685,8 +685,8 @@ const RULES: &[(&str, &str)] = &[
     ("A, hostAliases: [{ip: 1.2.3, hostnames: [A]}]", "{at}.hostAliases[0].ip: Invalid value: \"1.2.3\": must be a valid IP address"),
     ("A, dnsPolicy: None, dnsConfig: {searches: [a]}", "{at}.dnsConfig.nameservers: Required value: must provide at least one DNS nameserver when `dnsPolicy` is None"),
     ("A, dnsConfig: {nameservers: [1.1.1.1, 1.1.1.2, 1.1.1.3, 1.1.1.4]}", "must not have more than 3 nameservers"),
-    ("restartPolicy: Never, containers: [{C, resizePolicy: [{resourceName: cpu, restartPolicy: RestartContainer}]}]", "{c}.resizePolicy[0].restartPolicy: Invalid value: \"RestartContainer\": must be 'NotRequired' when pod `restartPolicy` is 'Never'"),
-    ("containers: [{C, resizePolicy: [{resourceName: disk, restartPolicy: NotRequired}]}]", "{c}.resizePolicy[0].resourceName: Unsupported value: \"disk\": supported values: \"cpu\", \"memory\""),
+    ("restartPolicy: Never, containers: [{C, resizePolicy: [{resourceName: cpu, restartPolicy: RestartContainer}]}]", "{c}.resizePolicy: Invalid value: \"RestartContainer\": must be 'NotRequired' when pod `restartPolicy` is 'Never'"),
+    ("containers: [{C, resizePolicy: [{resourceName: disk, restartPolicy: NotRequired}]}]", "{c}.resizePolicy: Unsupported value: \"disk\": supported values: \"cpu\", \"memory\""),
     ("A, ephemeralContainers: [{name: e, image: b}]", "{at}.ephemeralContainers: Forbidden: cannot be set on create"),
     ("A, os: {name: linux}, securityContext: {windowsOptions: {}}", "{at}.securityContext.windowsOptions: Forbidden: windows options cannot be set for a linux pod"),
     ("os: {name: linux}, containers: [{C, securityContext: {windowsOptions: {}}}]", "{c}.securityContext.windowsOptions: Forbidden: windows options cannot be set for a linux pod"),

@@ -72,14 +72,28 @@ fn a_service_is_headless_and_says_where_that_shows() {
         ("{selector: {app: w}, ports: [{port: 80, targetPort: 8080}]}", "spec.ports[0].targetPort: nothing translates port 80: connect to port 8080 itself"),
         ("{selector: {app: w}, ports: [{port: 80, targetPort: http}]}", "spec.ports[0].targetPort: nothing translates port 80: connect to the port that"),
         ("{selector: {app: w}, type: NodePort, ports: [{port: 80}]}", "spec.type: NodePort has no effect here"),
-        ("{selector: {app: w}, ports: [{port: 80, nodePort: 30080}]}", "spec.ports[0].nodePort: has no effect here"),
+        ("{selector: {app: w}, type: ClusterIP, sessionAffinity: ClientIP, ports: [{port: 80}]}", "spec.sessionAffinity: has no effect here"),
+        ("{selector: {app: w}, ports: [{port: 80, appProtocol: http}]}", "spec.ports[0].appProtocol: has no effect here"),
         ("{selector: {app: w}, clusterIP: 10.0.0.1, ports: [{port: 80}]}", "spec.clusterIP: has no effect here"),
         ("{ports: [{port: 80}]}", "spec.selector: without it the name resolves to nothing"),
     ] {
         let told = warnings(&service(spec));
         assert!(told.len() == 1 && told[0].starts_with(said), "{told:?}");
     }
-    expect(&service("{type: ExternalName, externalName: example.org}"), &["spec.externalName: a Service does not resolve to another name here"]);
+    assert_eq!(warnings(&service("{type: ExternalName, externalName: example.org}")), [""; 0]);
+    for (spec, said) in [
+        ("{type: ExternalName}", "spec.externalName: Required value"),
+        ("{type: ExternalName, externalName: a_b}", "spec.externalName: Invalid value: \"a_b\": a lowercase RFC 1123 subdomain"),
+        ("{type: ExternalName, externalName: a, clusterIP: None}", "spec.clusterIPs: Forbidden: may not be set for ExternalName services"),
+        ("{selector: {app: w}}", "spec.ports: Required value"),
+        ("{selector: {app: w}, ports: [{port: 80, nodePort: 30080}]}", "spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'"),
+        (
+            "{selector: {app: w}, type: NodePort, clusterIP: None, ports: [{port: 80}]}",
+            "spec.clusterIPs[0]: Invalid value: \"None\": may not be set to 'None' for NodePort",
+        ),
+    ] {
+        expect(&service(spec), &[said]);
+    }
     expect(
         &service("{selector: {app: w}, ports: [{port: 0}, {name: a, port: 80}, {name: a, port: 80, protocol: ICMP}]}"),
         &[

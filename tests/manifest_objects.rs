@@ -148,6 +148,14 @@ fn volumes_of_objects_are_judged() {
         let found = faults(&pod("", &format!("[{{name: v, {volume}}}]")));
         assert!(found.iter().any(|found| found.starts_with(&format!("{v}{said}"))), "{volume}: {found:#?}");
     }
-    let token = faults(&pod("", "[{name: v, projected: {sources: [{serviceAccountToken: {path: t}}]}}]"));
-    assert!(token.iter().any(|found| found.contains("sources[0].serviceAccountToken: there is no API server that would know the token")), "{token:#?}");
+    for (token, said) in [
+        ("{}", "serviceAccountToken.path: Required value"),
+        ("{path: t, expirationSeconds: 599}", "serviceAccountToken.expirationSeconds: Invalid value: 599: may not specify a duration less than 10 minutes"),
+        ("{path: t, expirationSeconds: 4294967297}", "Invalid value: 4294967297: may not specify a duration larger than 2^32 seconds"),
+        ("{path: ../t}", "serviceAccountToken.path: Invalid value: \"../t\": must not contain '..'"),
+        ("{path: t}", "serviceAccountToken: Forbidden: must not be specified when serviceAccountName is not set"),
+    ] {
+        let found = faults(&pod("", &format!("[{{name: v, projected: {{sources: [{{serviceAccountToken: {token}}}]}}}}]")));
+        assert!(found.iter().any(|found| found.contains(said)), "{token}: {found:#?}");
+    }
 }

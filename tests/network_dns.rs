@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use minipod::error::Error;
-use minipod::network::dns::Server;
+use minipod::network::dns::{Endpoints, Server, Services};
 use minipod::network::{Attachment, Names, Network, PodName};
 use minipod::sys::net;
 use network_host::*;
@@ -30,8 +30,12 @@ fn attach(network: &Network, pod: &PodName) -> (OwnedFd, Attachment) {
 }
 
 fn asker(network: &Network, pod: &PodName, upstream: Vec<SocketAddr>) -> Asker {
+    asker_of(network, pod, upstream, Box::new(()))
+}
+
+fn asker_of(network: &Network, pod: &PodName, upstream: Vec<SocketAddr>, services: Box<dyn Services>) -> Asker {
     let (netns, attachment) = attach(network, pod);
-    let server = Server::bind(&attachment, upstream, Box::new(())).unwrap();
+    let server = Server::bind(&attachment, upstream, services).unwrap();
     let socket = net::inside(netns.as_fd(), || UdpSocket::bind((attachment.ip, 0)).map_err(|e| Error::io("bind", "", &e))).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     Asker { netns, attachment, server, names: network.names(), socket }
@@ -192,6 +196,42 @@ fn a_foreign_name_goes_to_the_nameserver_under_another_id_and_comes_back_under_t
         ids.sort();
         ids.dedup();
         assert!(ids.len() > 1, "ids and ports are drawn by lot: {ids:?}");
+    });
+}
+
+/// One Service, which stands for a name outside.
+#[derive(Debug)]
+struct Outside;
+
+impl Services for Outside {
+    fn find(&self, _: &str, name: &str) -> Option<Endpoints> {
+        (name == "ext").then(|| Endpoints { external_name: Some("example.org".into()), ..Default::default() })
+    }
+}
+
+#[test]
+fn a_service_that_stands_for_a_foreign_name_has_its_addresses() {
+    on_a_host(|host| {
+        let nameserver = Nameserver::new();
+        let mut asker = asker_of(&host.network("10.77.0.0/16"), &pod("a"), vec![nameserver.address()], Box::new(Outside));
+        let asked = query(7, "ext.default.svc.cluster.local", A);
+        asker.send(&asked);
+        asker.turn(0);
+        let (heard, from) = nameserver.hear();
+        assert_eq!(heard[2..], query(0, "example.org", A)[2..]);
+        let mut known = reply(&heard, 0);
+        known[7] = 1;
+        known.extend([0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 192, 0, 2, 1]);
+        nameserver.0.send_to(&known, from).unwrap();
+        asker.turn(1);
+        let answer = asker.receive();
+        assert_eq!((&answer[..2], answer[3] & 0xF, answer[7]), (&asked[..2], 0, 2));
+        assert!(answer.ends_with(&[192, 0, 2, 1]) && answer[12..].starts_with(&asked[12..]));
+        // Nobody knows it: the name alone.
+        asker.send(&asked);
+        asker.turn(2);
+        asker.wait(5000);
+        assert_eq!(asker.receive()[7], 1);
     });
 }
 

@@ -1,4 +1,4 @@
-//! `minipod resize`: other cpu and memory for a container that runs.
+//! `minipod resize`: other cpu and memory for a container that runs, or for the pod as a whole.
 
 use std::collections::BTreeMap;
 
@@ -14,12 +14,13 @@ use crate::pod::places::Places;
 use crate::pod::status::is_finished;
 use crate::pod::{all_containers, pod_spec};
 
-/// Change cpu and memory of a container that runs
+/// Change cpu and memory of a container that runs, or of the pod as a whole
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   minipod resize web --limits cpu=500m,memory=128Mi         the only container of the pod
   minipod resize web -c app --requests cpu=200m --limits cpu=1
+  minipod resize web --pod --limits memory=1Gi              what all its containers share (spec.resources)
   minipod get pod web -o jsonpath='{.status.containerStatuses[0].resources}'
 
 As `kubectl patch --subresource resize` does it: what is not named stays, limits cannot be removed, and the pod's
@@ -32,6 +33,9 @@ pub struct ResizeArgs {
     /// The container; needed if the pod has several
     #[arg(short, long, value_name = "NAME")]
     container: Option<String>,
+    /// The pod as a whole, if its manifest gives it resources
+    #[arg(long = "pod", conflicts_with = "container")]
+    pod_level: bool,
     /// The most it may use, as cpu=AMOUNT,memory=AMOUNT
     #[arg(long, value_name = "RESOURCES", required_unless_present = "requests")]
     limits: Option<String>,
@@ -54,9 +58,14 @@ pub fn resize(args: &ResizeArgs, places: &Places) -> Result<u8> {
     }
     let names: Vec<&str> = all_containers(pod_spec(&pod)).map(|container| container.name.as_str()).collect();
     let container = match (&args.container, &names[..]) {
-        (Some(name), _) => name.clone(),
-        (None, [only]) => (*only).to_owned(),
-        (None, several) => return Err(Refusal::client(format!("the pod has several containers, name one with -c: {}", several.join(", "))).into()),
+        _ if args.pod_level => None,
+        (Some(name), _) => Some(name.clone()),
+        (None, [only]) => Some((*only).to_owned()),
+        (None, several) => {
+            return Err(
+                Refusal::client(format!("the pod has several containers, name one with -c, or the pod as a whole with --pod: {}", several.join(", "))).into()
+            );
+        }
     };
     let request = Request::Resize { container, limits, requests };
     match control::ask(&PodDir::new(places, &args.namespace, name), &request)? {

@@ -174,6 +174,8 @@ pub struct Refusal {
     pub kind: Refused,
     pub reason: String,
     pub message: String,
+    /// As in [`Failure`].
+    pub image: Option<String>,
     pub at: At,
     /// Not tried again before (monotonic milliseconds).
     pub retry: u64,
@@ -301,6 +303,8 @@ pub struct Failure {
     pub at: FailedAt,
     pub reason: String,
     pub message: String,
+    /// The image that could not be had, if one is known; a volume may be an image, too.
+    pub image: Option<String>,
 }
 
 /// How a process ended, in Kubernetes' words.

@@ -70,7 +70,7 @@ pub fn turns(spec: &Spec, facts: &Facts, c: C, now: u64) -> Option<u64> {
 
 fn refused(spec: &Spec, c: C, refusal: &Refusal, now: u64) -> Waiting {
     if refusal.kind == Refused::Pull && now >= refusal.at.mono.saturating_add(FRESH_MS) {
-        let image = &spec.container(c).image;
+        let image = refusal.image.as_ref().unwrap_or(&spec.container(c).image);
         return Waiting::new("ImagePullBackOff", &format!("Back-off pulling image \"{image}\": {}: {}", refusal.reason, refusal.message));
     }
     Waiting::new(&refusal.reason, &refusal.message)

@@ -148,7 +148,7 @@ fn start_failed(spec: &Spec, facts: &mut Facts, c: C, failure: Failure, now: At)
     };
     try_again(spec, container, now);
     let retry = now.mono.saturating_add(wait);
-    container.state = State::Refused(Refusal { kind, reason: failure.reason, message: failure.message, at: now, retry });
+    container.state = State::Refused(Refusal { kind, reason: failure.reason, message: failure.message, image: failure.image, at: now, retry });
 }
 
 /// A start that failed after the instance was made counts as an instance that ended: containerd's StartError with code 128.
@@ -239,7 +239,7 @@ fn reset(facts: &mut Facts, now: At) {
             label: None,
             told: false,
         });
-        container.state = State::Refused(Refusal { kind: Refused::Removed, reason, message, at: now, retry: now.mono });
+        container.state = State::Refused(Refusal { kind: Refused::Removed, reason, message, image: None, at: now, retry: now.mono });
         container.restarts += 1;
         container.made = false;
         container.backoff = Default::default();

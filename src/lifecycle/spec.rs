@@ -144,13 +144,13 @@ impl ContainerSpec {
         }
     }
 
-    /// An ephemeral container has neither probes nor hooks, and one policy.
-    pub fn ephemeral(name: &str, image: &str) -> ContainerSpec {
+    /// One that asks for nothing: no probes, no hooks, the pod's policy.
+    pub fn plain(name: &str, role: Role, image: &str) -> ContainerSpec {
         ContainerSpec {
             name: name.into(),
-            role: Role::Ephemeral,
+            role,
             image: image.into(),
-            restart_policy: Some(Policy::Never),
+            restart_policy: None,
             restart_rules: Vec::new(),
             startup: None,
             liveness: None,
@@ -158,6 +158,11 @@ impl ContainerSpec {
             post_start: false,
             pre_stop: false,
         }
+    }
+
+    /// An ephemeral container has neither probes nor hooks, and one policy.
+    pub fn ephemeral(name: &str, image: &str) -> ContainerSpec {
+        ContainerSpec { restart_policy: Some(Policy::Never), ..ContainerSpec::plain(name, Role::Ephemeral, image) }
     }
 }
 

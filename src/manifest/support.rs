@@ -9,8 +9,8 @@
 //! A row that is not `Done` decides everything beneath it. The table is also the list of the fields there are: "did you
 //! mean" reads it, and a test compares it with Kubernetes' own types. `spec.containers[]` stands for init containers too.
 //!
-//! A kind that makes pods holds a pod template. What is in it is judged by the Pod's own rows, so nothing can be right in one and
-//! wrong in the other.
+//! A kind may hold a template of another: of a Pod, of a claim. What is in it is judged by that kind's own rows, so nothing can be right
+//! in one and wrong in the other.
 
 mod fields;
 mod job;
@@ -74,7 +74,6 @@ const NO_SELINUX: &str = "minipod gives no SELinux labels";
 const SERVER: &str = "filled by the server";
 const ONE_NODE: &str = "there is one node, and every pod runs on it";
 const NO_SCHEDULER: &str = "there is no scheduler";
-const NO_API: &str = "there is no API server to be known to";
 const ONE_DIRECTORY: &str = "a claim is a directory of its own on this machine";
 
 const CONTAINER: &str = "spec.containers[]";
@@ -98,24 +97,38 @@ pub struct Table {
     parts: &'static [&'static [Row]],
     /// Objects in which a misplaced field is looked for.
     landmarks: &'static [&'static str],
-    /// Where a pod template stands, with the dot after it: `spec.template.`. Beneath it the Pod's rows count.
-    template: Option<&'static str>,
+    /// What is another kind's beneath them, unless the table says something itself.
+    templates: &'static [Template],
 }
 
-pub const POD: Table = Table { parts: &[OBJECT, TABLE], landmarks: LANDMARKS, template: None };
-pub const JOB: Table = Table { parts: &[OBJECT, job::TABLE], landmarks: job::LANDMARKS, template: Some("spec.template.") };
-pub const CONFIG_MAP: Table = Table { parts: &[OBJECT, objects::CONFIG_MAP], landmarks: objects::LANDMARKS, template: None };
-pub const SECRET: Table = Table { parts: &[OBJECT, objects::SECRET], landmarks: objects::LANDMARKS, template: None };
-pub const CLAIM: Table = Table { parts: &[OBJECT, objects::CLAIM], landmarks: objects::CLAIM_LANDMARKS, template: None };
-pub const SERVICE: Table = Table { parts: &[OBJECT, objects::SERVICE], landmarks: objects::SERVICE_LANDMARKS, template: None };
-pub const DEPLOYMENT: Table =
-    Table { parts: &[OBJECT, workload::COMMON, workload::DEPLOYMENT], landmarks: workload::LANDMARKS, template: Some("spec.template.") };
-pub const REPLICA_SET: Table =
-    Table { parts: &[OBJECT, workload::COMMON, workload::REPLICA_SET], landmarks: workload::LANDMARKS, template: Some("spec.template.") };
-pub const STATEFUL_SET: Table =
-    Table { parts: &[OBJECT, workload::COMMON, workload::STATEFUL_SET], landmarks: workload::LANDMARKS, template: Some("spec.template.") };
-pub const DAEMON_SET: Table =
-    Table { parts: &[OBJECT, workload::COMMON, workload::DAEMON_SET], landmarks: workload::LANDMARKS, template: Some("spec.template.") };
+/// A place that holds another kind of object.
+#[derive(Debug, Clone, Copy)]
+struct Template {
+    /// With the dot after it: `spec.template.`.
+    at: &'static str,
+    kind: &'static str,
+    table: &'static Table,
+}
+
+const POD_TEMPLATE: Template = Template { at: "spec.template.", kind: "Pod", table: &POD };
+
+const CLAIM_TEMPLATE: Template = Template { at: "spec.volumeClaimTemplates[].", kind: "PersistentVolumeClaim", table: &CLAIM };
+const EPHEMERAL: Template = Template { at: "spec.volumes[].ephemeral.volumeClaimTemplate.", ..CLAIM_TEMPLATE };
+
+pub const POD: Table = Table { parts: &[OBJECT, TABLE], landmarks: LANDMARKS, templates: &[EPHEMERAL] };
+pub const JOB: Table = Table { parts: &[OBJECT, job::TABLE], landmarks: job::LANDMARKS, templates: &[POD_TEMPLATE] };
+pub const CONFIG_MAP: Table = Table { parts: &[OBJECT, objects::CONFIG_MAP], landmarks: objects::LANDMARKS, templates: &[] };
+pub const SECRET: Table = Table { parts: &[OBJECT, objects::SECRET], landmarks: objects::LANDMARKS, templates: &[] };
+pub const CLAIM: Table = Table { parts: &[OBJECT, objects::CLAIM], landmarks: objects::CLAIM_LANDMARKS, templates: &[] };
+pub const SERVICE: Table = Table { parts: &[OBJECT, objects::SERVICE], landmarks: objects::SERVICE_LANDMARKS, templates: &[] };
+pub const DEPLOYMENT: Table = workload(&[OBJECT, workload::COMMON, workload::DEPLOYMENT], &[POD_TEMPLATE]);
+pub const REPLICA_SET: Table = workload(&[OBJECT, workload::COMMON, workload::REPLICA_SET], &[POD_TEMPLATE]);
+pub const STATEFUL_SET: Table = workload(&[OBJECT, workload::COMMON, workload::STATEFUL_SET], &[POD_TEMPLATE, CLAIM_TEMPLATE]);
+pub const DAEMON_SET: Table = workload(&[OBJECT, workload::COMMON, workload::DAEMON_SET], &[POD_TEMPLATE]);
+
+const fn workload(parts: &'static [&'static [Row]], templates: &'static [Template]) -> Table {
+    Table { parts, landmarks: workload::LANDMARKS, templates }
+}
 
 /// Every kind that is read.
 pub const KINDS: &[(&str, Table)] = &[
@@ -153,7 +166,9 @@ const TABLE: &[Row] = &[
     done("spec.imagePullSecrets[]", "name"),
     no_effect("spec", "affinity nodeSelector nodeName tolerations topologySpreadConstraints overhead", ONE_NODE),
     no_effect("spec", "schedulerName priority priorityClassName preemptionPolicy", NO_SCHEDULER).but(&["\"default-scheduler\"", "0"]),
-    no_effect("spec", "serviceAccount serviceAccountName automountServiceAccountToken", NO_API).but(&["\"default\"", "false"]),
+    no_effect("spec", "serviceAccount serviceAccountName", "there is no API server to be known to; only a serviceAccountToken bears its name")
+        .but(&["\"default\""]),
+    no_effect("spec", "automountServiceAccountToken", "there is no API server: a token is mounted where a volume asks for one, and nowhere else").but(&["false"]),
     no_effect("spec", "enableServiceLinks", "a Service has no address of its own here").but(&["true", "false"]),
     no_effect("spec", "runtimeClassName", "minipod is the only runtime"),
     refused("spec", "ephemeralContainers", "cannot be set on create"),
@@ -257,14 +272,6 @@ const TABLE: &[Row] = &[
     done("spec.volumes[].ephemeral.volumeClaimTemplate.metadata", "labels annotations"),
     no_effect("spec.volumes[].ephemeral.volumeClaimTemplate.metadata", "name generateName namespace uid resourceVersion generation creationTimestamp \
               deletionTimestamp deletionGracePeriodSeconds managedFields selfLink ownerReferences finalizers", SERVER),
-    done("spec.volumes[].ephemeral.volumeClaimTemplate.metadata.labels", "*"),
-    done("spec.volumes[].ephemeral.volumeClaimTemplate.metadata.annotations", "*"),
-    done("spec.volumes[].ephemeral.volumeClaimTemplate.spec", "accessModes resources volumeMode"),
-    no_effect("spec.volumes[].ephemeral.volumeClaimTemplate.spec", "storageClassName volumeAttributesClassName volumeName selector", ONE_DIRECTORY),
-    refused("spec.volumes[].ephemeral.volumeClaimTemplate.spec", "dataSource dataSourceRef", "nothing here copies volumes"),
-    done("spec.volumes[].ephemeral.volumeClaimTemplate.spec.resources", "requests limits"),
-    done("spec.volumes[].ephemeral.volumeClaimTemplate.spec.resources.requests", "*"),
-    done("spec.volumes[].ephemeral.volumeClaimTemplate.spec.resources.limits", "*"),
     done("spec.volumes[].emptyDir", "sizeLimit"),
     refused("spec.volumes[].emptyDir", "medium", "huge pages are not supported yet").but(&["\"Memory\""]),
     done("spec.volumes[].hostPath", "path type"),
@@ -277,7 +284,8 @@ const TABLE: &[Row] = &[
     done("spec.volumes[].downwardAPI.items[].fieldRef", FIELD_REF),
     done("spec.volumes[].downwardAPI.items[].resourceFieldRef", RESOURCE_FIELD_REF),
     done("spec.volumes[].projected", "sources defaultMode"),
-    done("spec.volumes[].projected.sources[]", "configMap secret downwardAPI"),
+    done("spec.volumes[].projected.sources[]", "configMap secret downwardAPI serviceAccountToken"),
+    done("spec.volumes[].projected.sources[].serviceAccountToken", "path audience expirationSeconds"),
     done("spec.volumes[].projected.sources[].configMap", "name items optional"),
     done("spec.volumes[].projected.sources[].configMap.items[]", KEY_TO_PATH),
     done("spec.volumes[].projected.sources[].secret", "name items optional"),
@@ -286,7 +294,6 @@ const TABLE: &[Row] = &[
     done("spec.volumes[].projected.sources[].downwardAPI.items[]", DOWNWARD_FILE),
     done("spec.volumes[].projected.sources[].downwardAPI.items[].fieldRef", FIELD_REF),
     done("spec.volumes[].projected.sources[].downwardAPI.items[].resourceFieldRef", RESOURCE_FIELD_REF),
-    refused("spec.volumes[].projected.sources[]", "serviceAccountToken", "there is no API server that would know the token"),
     refused("spec.volumes[].projected.sources[]", "clusterTrustBundle podCertificate", "there is no cluster that would issue it"),
     refused("spec.volumes[]", "awsElasticBlockStore azureDisk azureFile cephfs cinder csi fc flexVolume flocker gcePersistentDisk gitRepo glusterfs \
                                iscsi nfs photonPersistentDisk portworxVolume quobyte rbd scaleIO storageos vsphereVolume",
@@ -313,9 +320,10 @@ const LANDMARKS: &[&str] = &[
 impl Table {
     /// The table that judges an object, and its name there.
     fn home<'u>(&self, under: &'u str) -> (Table, &'u str) {
-        match self.template.and_then(|template| under.strip_prefix(template)) {
-            Some(rest) => (POD, rest),
-            None => (*self, under),
+        let template = self.templates.iter().find_map(|template| Some((template.table, under.strip_prefix(template.at)?)));
+        match template {
+            Some((table, rest)) if !self.rows().any(|row| row.under == under) => table.home(rest),
+            _ => (*self, under),
         }
     }
 
@@ -336,11 +344,10 @@ impl Table {
 
     /// The objects that have a field of this name, the shallow ones of the kind itself first.
     pub fn homes(&self, name: &str) -> Vec<String> {
-        let having = |table: &Table| table.rows().filter(move |row| row.fields.split_whitespace().any(|field| field == name)).map(|row| row.under);
-        // A template has no `apiVersion` and the like: what stands at a Pod's top is its `metadata` and its `spec`.
-        let of_template =
-            self.template.into_iter().flat_map(|template| having(&POD).filter(|under| !under.is_empty()).map(move |under| format!("{template}{under}")));
-        having(self).map(str::to_owned).chain(of_template).collect()
+        let having = self.rows().filter(|row| row.fields.split_whitespace().any(|field| field == name)).map(|row| row.under.to_owned());
+        // A template has no `apiVersion` and the like: what stands at an object's top is its `metadata` and its `spec`.
+        let below = self.templates.iter().flat_map(|template| template.table.homes(name).into_iter().map(move |under| (template.at, under)));
+        having.chain(below.filter(|(_, under)| !under.is_empty()).map(|(at, under)| format!("{at}{under}"))).collect()
     }
 
     /// The row that judges a field. A named field comes before `*`.
@@ -477,6 +484,11 @@ mod tests {
         assert_eq!(JOB.row("spec.template.spec", "hostPID").map(|row| row.verdict), POD.row("spec", "hostPID").map(|row| row.verdict));
         assert!(JOB.row("spec", "containers").is_none());
         assert!(JOB.fields("spec.template.spec.containers[]").any(|field| field == "image"));
+        let claim = "spec.volumes[].ephemeral.volumeClaimTemplate";
+        for (table, claim) in [(POD, claim), (JOB, &format!("spec.template.{claim}")), (STATEFUL_SET, "spec.volumeClaimTemplates[]")] {
+            assert_eq!(table.row(&format!("{claim}.spec"), "dataSource").map(|row| row.verdict), CLAIM.row("spec", "dataSource").map(|row| row.verdict));
+            assert_ne!(table.row(&format!("{claim}.metadata"), "namespace").map(|row| row.verdict), Some(Verdict::Done), "{claim}");
+        }
     }
 
     #[test]

@@ -44,9 +44,10 @@ pub enum Request {
     EndInput {},
     /// One more container, an EphemeralContainer as JSON; with `attach` the answer is that of [`Request::Attach`].
     Debug { container: serde_json::Value, attach: bool },
-    /// Other resources for a container, by their names; what is not named stays.
+    /// Other resources for a container, or without one for the pod as a whole, by their names; what is not named stays.
     Resize {
-        container: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        container: Option<String>,
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         limits: BTreeMap<String, String>,
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -123,8 +124,12 @@ mod tests {
             (Request::EndInput {}, r#"{"endInput":{}}"#),
             (Request::Network {}, r#"{"network":{}}"#),
             (
-                Request::Resize { container: "web".into(), limits: [("cpu".into(), "1".into())].into(), requests: BTreeMap::new() },
+                Request::Resize { container: Some("web".into()), limits: [("cpu".into(), "1".into())].into(), requests: BTreeMap::new() },
                 r#"{"resize":{"container":"web","limits":{"cpu":"1"}}}"#,
+            ),
+            (
+                Request::Resize { container: None, limits: BTreeMap::new(), requests: [("cpu".into(), "1".into())].into() },
+                r#"{"resize":{"requests":{"cpu":"1"}}}"#,
             ),
         ] {
             assert_eq!(serde_json::to_string(&request).unwrap(), text);

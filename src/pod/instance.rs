@@ -113,7 +113,7 @@ pub fn failure_of(error: &Error) -> Failure {
         "CreateContainerConfigError" | "CreateContainerError" => FailedAt::Config,
         _ => FailedAt::Run,
     };
-    Failure { at, reason: reason.to_owned(), message: error.to_string() }
+    Failure { at, reason: reason.to_owned(), message: error.to_string(), image: None }
 }
 
 /// What asks a container to end (KEP 4960): `lifecycle.stopSignal`, else its image's STOPSIGNAL, else SIGTERM.

@@ -20,7 +20,7 @@ use super::dir::{Claim, Dir, PodDir};
 use super::ground::{CGROUP_PATIENCE, Ground, all_containers, pod_spec};
 use super::image_volumes;
 use super::instance::{leave_host, must_pull};
-use super::objects::claims;
+use super::objects::{claims, identity};
 use super::places::Places;
 use super::status;
 use super::supervisor::{Desk, Supervisor};
@@ -134,12 +134,7 @@ fn identify(pod: &mut Pod) -> Result<()> {
 
 /// What the API server gives every object.
 pub(super) fn identify_object(metadata: &mut ObjectMeta) -> Result<()> {
-    let mut bytes = process::random_bytes::<16>()?;
-    // RFC 9562: version 4, variant 10.
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    metadata.uid = Some(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]));
+    metadata.uid = Some(identity::random()?);
     let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
     metadata.creation_timestamp = Some(Time(now));
     metadata.generation = Some(1);

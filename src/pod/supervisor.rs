@@ -39,6 +39,7 @@ use super::ground::{self, Ground, all_containers, pod_spec};
 use super::instance::{self, Home, Instance};
 use super::journal::{Journal, Kind};
 use super::objects::claims;
+use super::objects::token::Tokens;
 use super::sandbox::Sandbox;
 use crate::error::{Error, Result};
 use crate::lifecycle::{self, Action, At, C, Event, Facts, FailedAt, Hook, Spec, UNSCHEDULABLE};
@@ -94,6 +95,8 @@ pub struct Supervisor {
     pulls: Vec<Pulling>,
     /// Watches the objects that the pod asks for, if it asks for any.
     objects: Option<Notify>,
+    /// Of service accounts, in its volumes.
+    tokens: Tokens,
     /// Something was done since memory was last given back.
     untrimmed: bool,
     /// Directories of ended starts. What comes next must not wait until the disk has removed them.
@@ -113,6 +116,7 @@ impl Supervisor {
             resizing: None,
             pulls: Vec::new(),
             objects: None,
+            tokens: Tokens::default(),
             untrimmed: true,
             rubbish: Vec::new(),
             names: ground.network.names(),
@@ -257,7 +261,8 @@ impl Supervisor {
     /// Starts a container whose image is in the store, or was `pulled` for this start.
     fn start(&mut self, c: C, restart: u32, pulled: bool) -> Event {
         let (Some(sandbox), Some(volumes)) = (&self.sandbox, &self.volumes) else {
-            let failure = lifecycle::Failure { at: FailedAt::Config, reason: "CreateContainerError".into(), message: "the pod has no sandbox".into() };
+            let failure =
+                lifecycle::Failure { at: FailedAt::Config, reason: "CreateContainerError".into(), message: "the pod has no sandbox".into(), image: None };
             return Event::StartFailed(c, failure);
         };
         let home = Home { ground: &self.ground, sandbox, volumes, pod: &self.pod };
@@ -321,7 +326,7 @@ impl Supervisor {
     fn wait(&mut self, wake: Option<u64>) {
         let dns = self.sandbox.as_ref().and_then(|sandbox| sandbox.dns.as_ref()).and_then(|dns| dns.deadline());
         let resizing = self.resizing.as_ref().and_then(|resizing| resizing.retry);
-        let until = [wake, dns, resizing, self.patience()].into_iter().flatten().min();
+        let until = [wake, dns, resizing, self.patience(), self.tokens.deadline()].into_iter().flatten().min();
         let pause = until.map_or(u64::MAX, |until| until.saturating_sub(now().mono));
         if pause > QUIET && (!self.rubbish.is_empty() || self.untrimmed && pause > WORTH_TRIMMING) {
             self.rest(pause);
@@ -337,6 +342,7 @@ impl Supervisor {
             Err(error) => self.complain_of(Some(error)),
         }
         self.look_at_deadlines();
+        self.renew_tokens();
         self.serve_dns();
         self.leave_late();
     }

@@ -147,7 +147,18 @@ pub fn read_whole(file: impl AsFd, name: &str) -> Result<Vec<u8>> {
 /// Replaces a file so that a reader sees the old or the new content, whole. Not synced: it outlives a crash of ours, and
 /// ext4, xfs and btrfs order the data of a replacing rename themselves.
 pub fn write_atomically(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<()> {
-    let path = path.as_ref();
+    write_beside(path.as_ref(), bytes, mode, |next, path| fs::rename(next, path))
+}
+
+/// Makes a file that is whole when it appears, and stays as it is if another process was quicker.
+pub fn write_once(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<()> {
+    write_beside(path.as_ref(), bytes, mode, |next, path| match fs::link(next, path) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => fs::unlink(next),
+        failed => failed,
+    })
+}
+
+fn write_beside(path: &Path, bytes: &[u8], mode: u32, replace: impl FnOnce(&Path, &Path) -> rustix::io::Result<()>) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}~", std::process::id()));
     let next = path.with_file_name(name);
@@ -156,7 +167,7 @@ pub fn write_atomically(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Resu
             fs::open(&next, OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC, Mode::from_raw_mode(mode)).map_err(failed("open", &next))?;
         fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(failed("fchmod", &next))?;
         std::fs::File::from(file).write_all(bytes).map_err(|e| Error::io("write", next.display(), &e))?;
-        fs::rename(&next, path).map_err(failed("rename", path))
+        replace(&next, path).map_err(failed("rename", path))
     })();
     if written.is_err() {
         let _ = fs::unlink(&next);

@@ -30,6 +30,8 @@ pub struct File {
     pub bytes: Vec<u8>,
     /// Permission bits, set exactly.
     pub mode: u32,
+    /// The user that it is given to; root where none is.
+    pub owner: Option<u32>,
 }
 
 /// All files of a volume, by their paths below its root.
@@ -109,6 +111,7 @@ fn fill(volume: BorrowedFd<'_>, name: &str, payload: &Payload, group: Option<i64
         let mut made = std::fs::File::from(file::open_within(&dir, path, Within::Beneath, flags, 0o600)?);
         made.write_all(&content.bytes).map_err(|e| Error::io("write", path, &e))?;
         made.set_permissions(PermissionsExt::from_mode(content.mode)).map_err(|e| Error::io("fchmod", path, &e))?;
+        content.owner.map_or(Ok(()), |owner| file::give_to_user(&made, owner))?;
     }
     // Before the swap: nobody sees a file that is not whole.
     group.map_or(Ok(()), |group| give_to_group(&file::path_of(volume).join(name), group, true, Change::Always))
@@ -131,7 +134,9 @@ fn holds(dir: &OwnedFd, payload: &Payload, group: Option<i64>) -> Result<bool> {
             Err(error) if error.is(libc::ENOENT) || error.is(libc::ENOTDIR) => return Ok(false),
             found => found?,
         };
-        if file::is_directory(&found)? || file::stat(&found)?.st_mode & 0o777 != content.mode | readable || file::read_whole(&found, path)? != content.bytes {
+        let stat = file::stat(&found)?;
+        let as_asked = stat.st_mode & 0o777 == content.mode | readable && stat.st_uid == content.owner.unwrap_or(0);
+        if file::is_directory(&found)? || !as_asked || file::read_whole(&found, path)? != content.bytes {
             return Ok(false);
         }
     }
@@ -155,7 +160,7 @@ mod tests {
     use super::*;
 
     fn payload(files: &[(&str, &str, u32)]) -> Payload {
-        files.iter().map(|(path, text, mode)| ((*path).to_owned(), File { bytes: text.as_bytes().to_vec(), mode: *mode })).collect()
+        files.iter().map(|(path, text, mode)| ((*path).to_owned(), File { bytes: text.as_bytes().to_vec(), mode: *mode, owner: None })).collect()
     }
 
     fn names(dir: &Path) -> Vec<String> {
@@ -197,6 +202,19 @@ mod tests {
         let of = std::fs::metadata(dir.path().join("a/b")).unwrap();
         assert_eq!((of.gid(), of.mode() & 0o7777), (123, 0o440));
         assert!(!write(root.as_fd(), &files, Some(123)).unwrap());
+    }
+
+    #[test]
+    fn a_file_may_be_given_to_a_user() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        let root = file::open_dir(dir.path()).unwrap();
+        let files = |owner| Payload::from([("t".to_owned(), File { bytes: b"x".to_vec(), mode: 0o600, owner })]);
+        assert!(write(root.as_fd(), &files(Some(77)), None).unwrap());
+        let of = std::fs::metadata(dir.path().join("t")).unwrap();
+        assert_eq!((of.uid(), of.mode() & 0o777), (77, 0o600));
+        assert!(!write(root.as_fd(), &files(Some(77)), None).unwrap());
+        assert!(write(root.as_fd(), &files(None), None).unwrap(), "it is root's again");
     }
 
     #[test]

@@ -177,6 +177,22 @@ pub const CASES: &[Case] = &[
         world.minipod(&["delete", "svc", "web"]).ok();
         wait_addresses(world, "client", "web.default.svc.cluster.local", &[]);
     }),
+    case("KND-07", |world| {
+        // A Service that stands for another name: one of this machine, or one outside.
+        let external = |name: &str, target: &str| {
+            let spec = json!({ "type": "ExternalName", "externalName": target });
+            json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": name }, "spec": spec })
+        };
+        apply(world, &external("inside", "p.default.svc.cluster.local"));
+        apply(world, &external("outside", "example.org"));
+        world.apply(&Pod::new("p", "Always").app("c", &serve("0", 0)));
+        let own = ip(&world.wait_ready("p"));
+        wait_addresses(world, "p", "inside.default.svc.cluster.local", &[own]);
+        let alias = world.exec("p", "c", &["nslookup", "-type=cname", "outside.default.svc.cluster.local"]).out;
+        assert!(alias.contains("canonical name = example.org"), "{alias}");
+        let row = world.minipod(&["get", "svc", "outside"]).ok();
+        assert!(row.contains("ExternalName") && row.contains("example.org"), "{row}");
+    }),
     case("KND-05", |world| {
         let web = |replicas: u32, script: &str| world.file(&workload("Deployment", "web", replicas, script, json!({})).to_string());
         let file = web(2, "echo one");

@@ -228,4 +228,39 @@ pub const CASES: &[Case] = &[
         keep(world, &fixed.to_string());
         world.minipod(&["apply", "-f", &world.file(&config_map("fixed", json!({ "a": "2" })))]).fails_with(&["field is immutable when `immutable` is set"]);
     }),
+    case("OBJ-04", |world| {
+        // As a pod that was printed by a cluster has it.
+        let name = json!({ "path": "namespace", "fieldRef": { "fieldPath": "metadata.namespace" } });
+        let sources = json!([
+            { "serviceAccountToken": { "path": "token", "expirationSeconds": 3607 } },
+            { "configMap": { "name": "kube-root-ca.crt", "items": [{ "key": "ca.crt", "path": "ca.crt" }] } },
+            { "downwardAPI": { "items": [name] } },
+        ]);
+        let app = "cd /var/run/secrets/kubernetes.io/serviceaccount; cat ca.crt >/story/ca; cat token >/story/token; echo >>/story/token; \
+                   stat -L -c '%a %u %g' token ca.crt namespace >/story/modes; ls >/story/list";
+        let pod = |name: &str| {
+            let pod = Pod::new(name, "Never").app("a", app).spec("serviceAccountName", json!("robot"));
+            let projected = json!({ "projected": { "sources": sources, "defaultMode": 0o644 } });
+            pod.volume("kube-api-access-abcde", projected, &[("a", "/var/run/secrets/kubernetes.io/serviceaccount")])
+        };
+        world.apply(&pod("p"));
+        world.wait_phase("p", "Succeeded");
+        assert_eq!((world.written("modes").as_str(), world.written("list").as_str()), ("644 0 0\n644 0 0\n644 0 0\n", "ca.crt\nnamespace\ntoken\n"));
+        assert!(world.written("ca").contains("no API server"));
+        let token = world.written("token");
+        let parts: Vec<&str> = token.trim().split('.').collect();
+        assert_eq!((parts.len(), parts[2].len()), (3, 86), "{token}");
+        world.apply(&pod("q").spec("securityContext", json!({ "runAsUser": 7, "fsGroup": 8 })).spec("containers", user_writes(&pod("q"))));
+        world.wait_phase("q", "Succeeded");
+        let said = world.minipod(&["logs", "q"]).ok();
+        assert!(said.contains("640 7 8"), "{said}");
+    }),
 ];
+
+/// The containers of a pod, each of which only shows its token's mode and owner: it may not write its story.
+fn user_writes(pod: &Pod) -> Value {
+    let mut object: Value = serde_json::from_str(&pod.manifest("/tmp")).expect("made from JSON");
+    let container = &mut object["spec"]["containers"][0];
+    container["command"] = json!(["sh", "-c", "cd /var/run/secrets/kubernetes.io/serviceaccount; stat -L -c '%a %u %g' token; cat token >/dev/null"]);
+    object["spec"]["containers"].take()
+}

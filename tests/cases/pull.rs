@@ -323,6 +323,7 @@ pub const CASES: &[Case] = &[
         world.apply(&with_volume("none"));
         waits(world, &["ErrImagePull", "ImagePullBackOff"]);
         wait_event(world, "has no such image");
+        wait_event(world, &format!("Failed: Failed to pull image \"{}/team/none:v1\"", registry.host));
         world.delete("p");
     }),
     case("IMG-27", |world| {

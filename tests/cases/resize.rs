@@ -129,4 +129,28 @@ pub const CASES: &[Case] = &[
             assert!(poll(seconds(5), || (memory_limits(world) == [34 << 20]).then_some(())).is_some());
         },
     },
+    Case {
+        id: "RSZ-05",
+        needs: NEEDS,
+        run: |world| {
+            // The pod as a whole: its cgroup, and those of containers that have no limit of their own.
+            let whole = json!({ "requests": { "cpu": "100m", "memory": "64Mi" }, "limits": { "cpu": "500m", "memory": "128Mi" } });
+            let pod = Pod::new("p", "Always").app("a", &serve("0", 0)).app("b", &serve("0", 0)).spec("resources", whole.clone());
+            world.apply(&pod.with("b", "resources", resources(("10m", "16Mi"), ("100m", "32Mi"))));
+            let pod = world.wait_ready("p");
+            assert_eq!((&pod["status"]["resources"], &pod["status"]["allocatedResources"]), (&whole, &whole["requests"]));
+            world.minipod(&["resize", "p", "--pod", "--limits", "cpu=800m,memory=256Mi"]).ok();
+            let pod = wait_resized(world);
+            let should = json!({ "requests": { "cpu": "100m", "memory": "64Mi" }, "limits": { "cpu": "800m", "memory": "256Mi" } });
+            assert_eq!((&pod["status"]["resources"], &pod["spec"]["resources"]), (&should, &should));
+            assert_eq!((restarts(&pod, "a"), restarts(&pod, "b")), (0, 0));
+            let count =
+                |bytes: u64| [values(world, "memory.max"), values(world, "memory.limit_in_bytes")].concat().iter().filter(|v| **v == bytes.to_string()).count();
+            assert_eq!((count(256 << 20), count(128 << 20), count(32 << 20)), (2, 0, 1));
+            assert_eq!(quotas(world).iter().filter(|quota| *quota == "80000").count(), 2, "{:?}", quotas(world));
+            world
+                .minipod(&["resize", "p", "--pod", "--requests", "memory=8Mi"])
+                .fails_with(&["must be greater than or equal to aggregate container requests of 16Mi"]);
+        },
+    },
 ];

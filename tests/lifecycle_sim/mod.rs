@@ -60,18 +60,7 @@ fn policy(word: &str) -> Option<Policy> {
 
 fn container(notation: &str) -> ContainerSpec {
     let mut words = notation.split('.');
-    let mut spec = ContainerSpec {
-        name: words.next().unwrap().into(),
-        role: Role::App,
-        image: "busybox:1.36".into(),
-        restart_policy: None,
-        restart_rules: Vec::new(),
-        startup: None,
-        liveness: None,
-        readiness: None,
-        post_start: false,
-        pre_stop: false,
-    };
+    let mut spec = ContainerSpec::plain(words.next().unwrap(), Role::App, "busybox:1.36");
     let rule = |codes: &str, all_containers| Rule { all_containers, not_in: false, codes: vec![codes.parse().unwrap()] };
     for word in words {
         match word {
@@ -264,7 +253,7 @@ impl<'a> World<'a> {
     }
 
     pub fn answer(&self, c: C, answer: Answer) -> Event {
-        let failed = |at, reason: &str, message: &str| Event::StartFailed(c, Failure { at, reason: reason.into(), message: message.into() });
+        let failed = |at, reason: &str, message: &str| Event::StartFailed(c, Failure { at, reason: reason.into(), message: message.into(), image: None });
         match answer {
             Answer::Spawned => Event::Spawned(c, Default::default()),
             Answer::Starting => Event::Starting(c),

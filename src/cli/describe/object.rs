@@ -69,6 +69,7 @@ pub fn service(service: &Service, endpoints: &Endpoints) -> String {
     text.list("Selector", spec.selector.iter().flatten().map(|(key, value)| format!("{key}={value}")));
     text.field(0, "Type", Some(plain(&spec.type_)));
     text.field(0, "IP", Some(plain(&spec.cluster_ip)));
+    text.field(0, "External Name", spec.external_name.as_ref());
     for port in spec.ports.iter().flatten() {
         let (name, protocol) = (port.name.as_deref().filter(|name| !name.is_empty()).unwrap_or("<unset>"), port.protocol.as_deref().unwrap_or("TCP"));
         text.field(0, "Port", Some(format_args!("{name}  {}/{protocol}", port.port)));

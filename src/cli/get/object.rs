@@ -80,7 +80,8 @@ impl Listed for Service {
         let port = |port: &k8s_openapi::api::core::v1::ServicePort| format!("{}/{}", port.port, port.protocol.as_deref().unwrap_or("TCP"));
         let ports = joined(spec.ports.iter().flatten().map(port).collect());
         let selector = joined(spec.selector.iter().flatten().map(|(key, value)| format!("{key}={value}")).collect());
-        let cells = vec![spec.type_.unwrap_or_default(), spec.cluster_ip.unwrap_or_default(), "<none>".into(), ports];
+        let text = |text: Option<String>| text.filter(|text| !text.is_empty()).unwrap_or_else(|| "<none>".into());
+        let cells = vec![spec.type_.unwrap_or_default(), text(spec.cluster_ip), text(spec.external_name), ports];
         row(&self.metadata, cells, vec![selector], now)
     }
 }

@@ -18,13 +18,11 @@ pub fn claim_spec(spec: &mut PersistentVolumeClaimSpec) {
     spec.resources.iter_mut().flat_map(|resources| resources.limits.iter_mut().chain(&mut resources.requests)).for_each(canonical);
 }
 
-/// Every Service is headless: a cluster's own addresses mean nothing here.
 pub fn service(service: &mut Service) {
     service.status = None;
     object(&mut service.metadata);
     let spec = service.spec.get_or_insert_default();
     text(&mut spec.type_, "ClusterIP");
-    (spec.cluster_ip, spec.cluster_ips) = (Some("None".into()), Some(vec!["None".into()]));
     text(&mut spec.session_affinity, "None");
     for port in spec.ports.iter_mut().flatten() {
         text(&mut port.protocol, "TCP");

@@ -24,7 +24,7 @@ impl Verdict {
 
 impl Table {
     /// Every field of the kind, in the order of the table. What is below a field that is not done shares its verdict and has no
-    /// line; a pod template is one line, for its fields are the Pod's.
+    /// line; a template is one line, for its fields are another kind's.
     pub fn verdicts(&self) -> impl Iterator<Item = Field> {
         self.rows().flat_map(move |row| {
             row.fields.split_whitespace().map(move |name| {
@@ -33,8 +33,9 @@ impl Table {
                     ("", name) => name.to_owned(),
                     (under, name) => format!("{under}.{name}"),
                 };
-                let of_template = self.template.is_some_and(|template| path.strip_prefix(template).is_some_and(|rest| matches!(rest, "metadata" | "spec")));
-                let why = if of_template { "as in a Pod".to_owned() } else { row.why() };
+                let whole = |at| path.strip_prefix(at).is_some_and(|rest| matches!(rest, "metadata" | "spec")) && !self.rows().any(|row| row.under == path);
+                let template = self.templates.iter().find(|template| whole(template.at));
+                let why = template.map_or_else(|| row.why(), |template| format!("as in a {}", template.kind));
                 Field { path, verdict: row.verdict, why }
             })
         })

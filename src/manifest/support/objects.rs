@@ -39,7 +39,7 @@ pub const CLAIM_LANDMARKS: &[&str] = &["", "metadata", "spec", "spec.resources"]
 pub const SERVICE: &[Row] = &[
     done("", "spec"),
     no_effect("", "status", SERVER),
-    done("spec", "selector ports type publishNotReadyAddresses"),
+    done("spec", "selector ports type externalName publishNotReadyAddresses"),
     no_effect("spec", "clusterIP", NO_ADDRESS).but(&["\"None\""]),
     no_effect("spec", "clusterIPs", NO_ADDRESS),
     no_effect("spec", "ipFamilies ipFamilyPolicy", "pods have one IPv4 address"),
@@ -47,7 +47,6 @@ pub const SERVICE: &[Row] = &[
     no_effect("spec", "sessionAffinityConfig internalTrafficPolicy trafficDistribution", NO_ADDRESS),
     no_effect("spec", "externalIPs externalTrafficPolicy healthCheckNodePort allocateLoadBalancerNodePorts loadBalancerClass loadBalancerIP \
                        loadBalancerSourceRanges", NOT_OUTSIDE),
-    refused("spec", "externalName", "a Service does not resolve to another name here; give that name to the pods themselves"),
     done("spec.selector", "*"),
     done("spec.ports[]", "name port protocol targetPort"),
     no_effect("spec.ports[]", "appProtocol", "nothing here looks at what is sent"),

@@ -1,6 +1,6 @@
 //! The rows of what makes pods of a template and keeps them (apps/v1). Those of the template are the Pod's.
 
-use super::{ONE_DIRECTORY, Row, SERVER, done, no_effect, refused};
+use super::{Row, SERVER, done, no_effect, refused};
 
 const ONCE: &str = "the pods are made once; nothing updates them";
 const FORGOTTEN: &str = "no earlier template is remembered";
@@ -44,14 +44,6 @@ pub const STATEFUL_SET: &[Row] = &[
     done("spec.volumeClaimTemplates[].metadata", "name labels annotations"),
     no_effect("spec.volumeClaimTemplates[].metadata", "generateName namespace uid resourceVersion generation creationTimestamp deletionTimestamp \
               deletionGracePeriodSeconds managedFields selfLink ownerReferences finalizers", SERVER),
-    done("spec.volumeClaimTemplates[].metadata.labels", "*"),
-    done("spec.volumeClaimTemplates[].metadata.annotations", "*"),
-    done("spec.volumeClaimTemplates[].spec", "accessModes resources volumeMode"),
-    no_effect("spec.volumeClaimTemplates[].spec", "storageClassName volumeAttributesClassName volumeName selector", ONE_DIRECTORY),
-    refused("spec.volumeClaimTemplates[].spec", "dataSource dataSourceRef", "nothing here copies volumes"),
-    done("spec.volumeClaimTemplates[].spec.resources", "requests limits"),
-    done("spec.volumeClaimTemplates[].spec.resources.requests", "*"),
-    done("spec.volumeClaimTemplates[].spec.resources.limits", "*"),
 ];
 
 #[rustfmt::skip]

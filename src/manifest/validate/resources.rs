@@ -94,21 +94,23 @@ pub fn of_pod(spec: &PodSpec, at: &At, findings: &mut Findings) {
     }
 }
 
-/// What a change of resources means for the container (`validateResizePolicy`).
+/// What a change of resources means for the container (`validateResizePolicy`). Upstream names the item only of a duplicate.
 pub fn resize_policy(container: &Container, restart_policy: Option<&str>, at: &At, findings: &mut Findings) {
     let mut known = HashSet::new();
     for (index, policy) in container.resize_policy.iter().flatten().enumerate() {
-        let at = at.index(index);
         if !known.insert(&policy.resource_name) {
-            findings.duplicate(&at, &policy.resource_name);
+            findings.duplicate(&at.index(index), &policy.resource_name);
         }
-        word(Some(&policy.resource_name), OF_PODS, &at.field("resourceName"), findings);
+        match policy.resource_name.as_str() {
+            "" => findings.required(at, ""),
+            name => word(Some(name), OF_PODS, at, findings),
+        }
         match policy.restart_policy.as_str() {
-            "" => findings.required(&at.field("restartPolicy"), ""),
+            "" => findings.required(at, ""),
             "RestartContainer" if restart_policy == Some("Never") => {
-                findings.invalid(&at.field("restartPolicy"), "RestartContainer", "must be 'NotRequired' when pod `restartPolicy` is 'Never'");
+                findings.invalid(at, "RestartContainer", "must be 'NotRequired' when pod `restartPolicy` is 'Never'");
             }
-            known => word(Some(known), &["NotRequired", "RestartContainer"], &at.field("restartPolicy"), findings),
+            known => word(Some(known), &["NotRequired", "RestartContainer"], at, findings),
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use k8s_openapi::api::core::v1::{Service, ServicePort};
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::containers::word;
 use super::{metadata, names};
-use crate::manifest::fault::{Findings, Kind};
+use crate::manifest::fault::Findings;
 use crate::manifest::path::At;
 
 const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
@@ -27,15 +27,14 @@ pub fn service(service: &Service, findings: &mut Findings) {
     let at = At::ROOT.field("spec");
     word(spec.type_.as_deref(), TYPES, &at.field("type"), findings);
     match spec.type_.as_deref() {
-        Some("ExternalName") if spec.external_name.is_none() => {
-            findings.add(at.field("type").steps(), Kind::NotSupported, None, "a Service does not resolve to another name here");
-        }
+        Some("ExternalName") => return external(spec, &at, findings),
         Some(kind @ ("NodePort" | "LoadBalancer")) => findings.warn(
             &at.field("type"),
             format_args!("{kind} has no effect here: a Service is known to pods alone; reach one from outside with `minipod port-forward` or a hostPort"),
         ),
         _ => {}
     }
+    headless(spec, &at, findings);
     if let Some(selector) = &spec.selector {
         metadata::labels(selector, &at.field("selector"), findings);
     }
@@ -43,6 +42,34 @@ pub fn service(service: &Service, findings: &mut Findings) {
         findings.warn(&at.field("selector"), "without it the name resolves to nothing: Endpoints are not kept here");
     }
     ports(spec.ports.as_deref().unwrap_or_default(), &at.field("ports"), findings);
+}
+
+/// One that stands for another name; it has no pods, so nothing else of it is looked at.
+fn external(spec: &ServiceSpec, at: &At, findings: &mut Findings) {
+    match spec.external_name.as_deref().unwrap_or_default() {
+        "" => findings.required(&at.field("externalName"), ""),
+        name => names::check(name, names::subdomain, &at.field("externalName"), findings),
+    }
+    let lists = [("clusterIPs", spec.cluster_ip.is_some() || spec.cluster_ips.is_some()), ("ipFamilies", spec.ip_families.is_some())];
+    for (field, _) in lists.into_iter().chain([("ipFamilyPolicy", spec.ip_family_policy.is_some())]).filter(|(_, set)| *set) {
+        findings.forbidden(&at.field(field), "may not be set for ExternalName services");
+    }
+    ports(spec.ports.as_deref().unwrap_or_default(), &at.field("ports"), findings);
+}
+
+/// What a Service with an address must have, and one without cannot.
+fn headless(spec: &ServiceSpec, at: &At, findings: &mut Findings) {
+    let (kind, is_headless) = (spec.type_.as_deref().unwrap_or_default(), spec.cluster_ip.as_deref() == Some("None"));
+    if is_headless && matches!(kind, "NodePort" | "LoadBalancer") {
+        findings.invalid(&at.field("clusterIPs").index(0), "None", format!("may not be set to 'None' for {kind} services"));
+    }
+    let ports = spec.ports.as_deref().unwrap_or_default();
+    if ports.is_empty() && !is_headless {
+        findings.required(&at.field("ports"), "");
+    }
+    for (index, _) in ports.iter().enumerate().filter(|(_, port)| kind == "ClusterIP" && port.node_port.unwrap_or(0) != 0) {
+        findings.forbidden(&at.field("ports").index(index).field("nodePort"), "may not be used when `type` is 'ClusterIP'");
+    }
 }
 
 fn ports(ports: &[ServicePort], at: &At, findings: &mut Findings) {

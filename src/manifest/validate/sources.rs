@@ -4,7 +4,8 @@
 use std::collections::HashSet;
 
 use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, DownwardAPIVolumeFile, KeyToPath, ObjectFieldSelector, ProjectedVolumeSource, ResourceFieldSelector, SecretVolumeSource, Volume,
+    ConfigMapVolumeSource, DownwardAPIVolumeFile, KeyToPath, ObjectFieldSelector, ProjectedVolumeSource, ResourceFieldSelector, SecretVolumeSource,
+    ServiceAccountTokenProjection, Volume,
 };
 
 use super::names;
@@ -94,10 +95,25 @@ fn projected(projected: &ProjectedVolumeSource, at: &At, findings: &mut Findings
                 findings.invalid(at, &item.path, "conflicting duplicate paths");
             }
         }
+        if let Some(asked) = &source.service_account_token {
+            token(asked, &here.field("serviceAccountToken"), findings);
+        }
         kinds += i32::from(source.service_account_token.is_some()) + i32::from(source.cluster_trust_bundle.is_some());
         if kinds > 1 {
             findings.forbidden(&here, "may not specify more than 1 volume type per source");
         }
+    }
+}
+
+fn token(asked: &ServiceAccountTokenProjection, at: &At, findings: &mut Findings) {
+    match asked.expiration_seconds {
+        Some(seconds) if seconds < 10 * 60 => findings.invalid(&at.field("expirationSeconds"), seconds, "may not specify a duration less than 10 minutes"),
+        Some(seconds) if seconds > 1 << 32 => findings.invalid(&at.field("expirationSeconds"), seconds, "may not specify a duration larger than 2^32 seconds"),
+        _ => {}
+    }
+    match asked.path.as_str() {
+        "" => findings.required(&at.field("path"), ""),
+        path => local_path(path, &at.field("path"), findings),
     }
 }
 

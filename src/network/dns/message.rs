@@ -3,11 +3,13 @@
 //! This is less than any DNS library brings: of a message from a pod only the header and the one question are looked at,
 //! and what is answered are addresses, names and ports. All else is passed on as the bytes it came in.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Types and classes of records (RFC 1035 section 3.2).
 pub const A: u16 = 1;
+pub const CNAME: u16 = 5;
 pub const PTR: u16 = 12;
+pub const AAAA: u16 = 28;
 pub const SRV: u16 = 33;
 pub const ANY: u16 = 255;
 pub const IN: u16 = 1;
@@ -57,6 +59,10 @@ pub enum Fault {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
     Address(Ipv4Addr),
+    /// Of a name outside; pods have none.
+    Address6(Ipv6Addr),
+    /// The name that this one stands for; the records that follow are that one's.
+    Alias(String),
     Name(String),
     /// Where a Service is offered; all are alike (RFC 2782).
     Service {
@@ -69,6 +75,8 @@ impl Record {
     pub fn kind(&self) -> u16 {
         match self {
             Record::Address(_) => A,
+            Record::Address6(_) => AAAA,
+            Record::Alias(_) => CNAME,
             Record::Name(_) => PTR,
             Record::Service { .. } => SRV,
         }
@@ -137,8 +145,13 @@ pub fn answer(query: &[u8], question: &Question, code: Code, records: &[Record],
     message[5] = 1;
     message.extend_from_slice(&query[HEADER..question.end]);
     let mut count: u16 = 0;
-    for record in records {
-        let record = bytes_of(record);
+    // The question's name stands right behind the header.
+    let mut owner = vec![0xC0, HEADER as u8];
+    for each in records {
+        let record = bytes_of(&owner, each);
+        if let Record::Alias(target) = each {
+            owner = labels(target);
+        }
         if message.len() + record.len() > limit.min(TCP_LIMIT) {
             message[2] |= 0x02;
             break;
@@ -164,15 +177,16 @@ fn header(query: &[u8], code: Code) -> Vec<u8> {
     vec![byte(0), byte(1), 0x80 | byte(2) & 0x79, 0x80 | code as u8, 0, 0, 0, 0, 0, 0, 0, 0]
 }
 
-/// A record of the question's name, which stands right behind the header.
-fn bytes_of(record: &Record) -> Vec<u8> {
+/// A record of a name.
+fn bytes_of(owner: &[u8], record: &Record) -> Vec<u8> {
     let data = match record {
         Record::Address(ip) => ip.octets().to_vec(),
-        Record::Name(name) => labels(name),
+        Record::Address6(ip) => ip.octets().to_vec(),
+        Record::Name(name) | Record::Alias(name) => labels(name),
         // Priority 0, weight 100.
         Record::Service { port, target } => [&[0, 0, 0, 100], port.to_be_bytes().as_slice(), &labels(target)].concat(),
     };
-    let mut bytes = vec![0xC0, HEADER as u8];
+    let mut bytes = owner.to_vec();
     bytes.extend(record.kind().to_be_bytes());
     bytes.extend(IN.to_be_bytes());
     bytes.extend(TTL.to_be_bytes());
@@ -208,8 +222,39 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().map(|two| u16::from_be_bytes(*two))
 }
 
+/// The addresses in an answer, whichever of the names in it they belong to: all of those lead to them.
+pub fn addresses(answer: &[u8]) -> Vec<Record> {
+    let count = |at| u16_at(answer, at).unwrap_or(0);
+    let after_questions = (0..count(4)).try_fold(HEADER, |at, _| Some(after_name(answer, at)? + 4));
+    let mut found = Vec::new();
+    let mut at = after_questions;
+    for _ in 0..count(6) {
+        let Some(fixed) = at.and_then(|at| after_name(answer, at)) else { break };
+        // Type, class, time to live, length.
+        let (Some(kind), Some(length)) = (u16_at(answer, fixed), u16_at(answer, fixed + 8)) else { break };
+        let Some(data) = answer.get(fixed + 10..fixed + 10 + usize::from(length)) else { break };
+        match (kind, <[u8; 4]>::try_from(data), <[u8; 16]>::try_from(data)) {
+            (A, Ok(bytes), _) => found.push(Record::Address(bytes.into())),
+            (AAAA, _, Ok(bytes)) => found.push(Record::Address6(bytes.into())),
+            _ => {}
+        }
+        at = Some(fixed + 10 + usize::from(length));
+    }
+    found
+}
+
+/// Where a name ends, which may point back.
+fn after_name(message: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        match *message.get(at)? {
+            0 => return Some(at + 1),
+            0xC0.. => return Some(at + 2),
+            length => at += 1 + usize::from(length),
+        }
+    }
+}
+
 /// A query as a resolver sends it.
-#[cfg(test)]
 pub fn query(id: u16, name: &str, kind: u16) -> Vec<u8> {
     let mut bytes = id.to_be_bytes().to_vec();
     bytes.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
@@ -297,6 +342,19 @@ mod tests {
         assert_eq!(code_of_answer(&asked, &asked), None, "a query");
         assert_eq!(code_of_answer(&header(&asked, Code::ServerFailure), &asked), Some(2));
         assert_eq!(code_of_answer(&header(&asked, Code::NoError), &asked), None, "success without a question");
+    }
+
+    #[test]
+    fn an_alias_is_followed_by_the_records_of_the_name_behind_it() {
+        let asked = query(7, "ext", A);
+        let records = [Record::Alias("example.org".into()), Record::Address(Ipv4Addr::new(192, 0, 2, 1)), Record::Address6(Ipv6Addr::LOCALHOST)];
+        let answer = answer(&asked, &question(&asked).unwrap(), Code::NoError, &records, UDP_LIMIT);
+        assert_eq!(answer[7], 3);
+        let name = labels("example.org");
+        assert_eq!(answer.windows(name.len()).filter(|window| **window == name).count(), 3, "once as what it stands for, twice as an owner");
+        assert_eq!(addresses(&answer), records[1..]);
+        assert_eq!(addresses(&answer[..answer.len() - 1]), records[1..2], "what is cut off is no record");
+        assert_eq!(addresses(&asked), []);
     }
 
     proptest! {

@@ -23,8 +23,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use self::message::{Code, TCP_LIMIT, UDP_LIMIT};
 use self::tcp::Streams;
+use self::zone::{Alias, Verdict, Zone};
 pub use self::zone::{Endpoints, Port, Services};
-use self::zone::{Verdict, Zone};
 use super::{Attachment, Names, Range};
 use crate::error::{Error, Result};
 use crate::sys::net::{self, Ready, Wait};
@@ -67,11 +67,26 @@ impl Home {
     }
 }
 
-/// A question over UDP that is with a nameserver.
-struct Asked {
+/// What a pod wants to know of a nameserver.
+#[derive(PartialEq, Eq)]
+struct Wish {
     client: SocketAddr,
     /// As the pod sent it, and so with the pod's id.
     query: Vec<u8>,
+    /// It asks for a name that stands for another one.
+    alias: Option<Alias>,
+}
+
+impl Wish {
+    /// What is sent to nameservers, but for the id.
+    fn question(&self) -> Vec<u8> {
+        self.alias.as_ref().map_or_else(|| self.query.clone(), Alias::question)
+    }
+}
+
+/// A question over UDP that is with a nameserver.
+struct Asked {
+    wish: Wish,
     /// As we sent it, with an id of ours.
     sent: Vec<u8>,
     socket: UdpSocket,
@@ -139,7 +154,11 @@ impl Server {
                 Verdict::Answer(answer) => self.answer(&answer, client),
                 Verdict::Forward => {
                     let query = query.to_vec();
-                    self.ask(query, client, now);
+                    self.ask(Wish { client, query, alias: None }, now);
+                }
+                Verdict::Follow(alias) => {
+                    let query = query.to_vec();
+                    self.ask(Wish { client, query, alias: Some(alias) }, now);
                 }
             }
         }
@@ -151,23 +170,27 @@ impl Server {
     }
 
     /// Passes a question on. One that is under way already was sent again by an impatient asker, and needs nothing.
-    fn ask(&mut self, query: Vec<u8>, client: SocketAddr, now: u64) {
-        let known = self.asked.values().any(|asked| asked.client == client && asked.query == query);
+    fn ask(&mut self, wish: Wish, now: u64) {
+        let known = self.asked.values().any(|asked| asked.wish == wish);
         if known || self.asked.len() >= ASKED_MAX {
             return;
         }
-        self.ask_from(0, query, client, now);
+        self.ask_from(0, wish, now);
     }
 
     /// Asks the nameservers from the given one on until one takes the question; without any the asker is told.
-    fn ask_from(&mut self, first: usize, query: Vec<u8>, client: SocketAddr, now: u64) {
+    fn ask_from(&mut self, first: usize, wish: Wish, now: u64) {
         for upstream in first..self.home.upstream.len() {
-            if let Ok((key, socket, sent)) = self.send(&query, self.home.upstream[upstream]) {
-                self.asked.insert(key, Asked { client, query, sent, socket, upstream, deadline: now + PATIENCE });
+            if let Ok((key, socket, sent)) = self.send(&wish.question(), self.home.upstream[upstream]) {
+                self.asked.insert(key, Asked { wish, sent, socket, upstream, deadline: now + PATIENCE });
                 return;
             }
         }
-        self.answer(&message::failure(&query, Code::ServerFailure), client);
+        let answer = match &wish.alias {
+            Some(alias) => alias.answer(&wish.query, &[], UDP_LIMIT),
+            None => message::failure(&wish.query, Code::ServerFailure),
+        };
+        self.answer(&answer, wish.client);
     }
 
     /// One question, one socket.
@@ -184,7 +207,7 @@ impl Server {
     /// Gives up on the nameserver that has the question.
     fn ask_next(&mut self, key: u64, now: u64) {
         if let Some(asked) = self.asked.remove(&key) {
-            self.ask_from(asked.upstream + 1, asked.query, asked.client, now);
+            self.ask_from(asked.upstream + 1, asked.wish, now);
         }
     }
 
@@ -204,8 +227,9 @@ impl Server {
         if unwilling && asked.upstream + 1 < self.home.upstream.len() {
             return self.ask_next(key, now);
         }
-        message::set_id(answer, message::id(&asked.query).unwrap_or_default());
-        let _ = self.udp.send_to(answer, asked.client);
+        let of_alias = asked.wish.alias.as_ref().map(|alias| alias.answer(&asked.wish.query, answer, UDP_LIMIT));
+        message::set_id(answer, message::id(&asked.wish.query).unwrap_or_default());
+        let _ = self.udp.send_to(of_alias.as_deref().unwrap_or(answer), asked.wish.client);
         self.asked.remove(&key);
     }
 }

@@ -130,6 +130,8 @@ impl Stream {
             match home.decide(&query, names, TCP_LIMIT) {
                 Verdict::Ignore => return Step::Close,
                 Verdict::Answer(answer) => self.to_say = framed(&answer),
+                // Whoever comes by TCP looks a name up by itself, or had a UDP answer that was cut: then it has more aliases than a program follows.
+                Verdict::Follow(alias) => self.to_say = framed(&alias.answer(&query, &[], TCP_LIMIT)),
                 Verdict::Forward => self.ask_from(0, query, key, ready, home),
             }
             return Step::Moved;

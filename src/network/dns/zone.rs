@@ -10,6 +10,7 @@
 //! | anything else in `cluster.local` | no such name |
 //! | the reverse name of a pod's address | `NAME.NS.svc.cluster.local` |
 //! | any other reverse name in the pods' range | no such name |
+//! | a Service that stands for another name (ExternalName) | that name, and what it has: from here, or from the host's nameservers |
 //! | a Service without a pod that is ready | no record, but a name |
 //! | everything else, and a short name that is no pod's | ask the host's nameservers |
 
@@ -42,6 +43,8 @@ pub struct Endpoints {
     pub pods: Vec<(Ipv4Addr, String)>,
     /// Those of its ports that have a name and a number.
     pub ports: Vec<Port>,
+    /// The name that it stands for, which may lie anywhere; it then has neither.
+    pub external_name: Option<String>,
 }
 
 /// A named port, as the pods have it.
@@ -82,7 +85,36 @@ pub enum Verdict {
     Ignore,
     Answer(Vec<u8>),
     Forward,
+    /// The host's nameservers know what the name stands for.
+    Follow(Alias),
 }
+
+/// A name that stands for one outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alias {
+    /// The names up to the one outside, which is the last.
+    chain: Vec<Record>,
+    target: String,
+    kind: u16,
+}
+
+impl Alias {
+    /// What the host's nameservers must be asked; they get an id of their own.
+    pub fn question(&self) -> Vec<u8> {
+        message::query(0, &self.target, self.kind)
+    }
+
+    /// The answer to the pod, with what they answered; without an answer the name alone.
+    pub fn answer(&self, query: &[u8], theirs: &[u8], limit: usize) -> Vec<u8> {
+        let Ok(question) = message::question(query) else { return message::failure(query, Code::FormatError) };
+        let found = message::addresses(theirs).into_iter().filter(|record| asked_for(record, self.kind));
+        let records: Vec<Record> = self.chain.iter().cloned().chain(found).collect();
+        message::answer(query, &question, Code::NoError, &records, limit)
+    }
+}
+
+/// How many names may stand for one another until nobody believes that they end.
+const LONGEST_CHAIN: usize = 4;
 
 /// What a name is.
 #[derive(Debug, PartialEq, Eq)]
@@ -104,14 +136,35 @@ pub fn decide(query: &[u8], zone: &Zone<'_>, limit: usize) -> Verdict {
     if ![message::IN, message::ANY].contains(&question.class) {
         return Verdict::Answer(message::failure(query, Code::Refused));
     }
-    let (code, records) = match zone.find(&question.name) {
-        Found::Elsewhere => return Verdict::Forward,
+    let (code, records) = match zone.follow(&question.name, question.kind) {
+        (Found::Elsewhere, chain) if !chain.is_empty() => {
+            let Some(Record::Alias(target)) = chain.last().cloned() else { return Verdict::Forward };
+            return Verdict::Follow(Alias { chain, target, kind: question.kind });
+        }
+        // What the last of them has, if it has anything, comes after them.
+        (found, mut chain) if !chain.is_empty() => {
+            if let Found::Records(records) = found {
+                chain.extend(records.into_iter().filter(|record| asked_for(record, question.kind)));
+            }
+            (Code::NoError, chain)
+        }
+        (found, _) => match plain(found, question.kind) {
+            Some(answer) => answer,
+            None => return Verdict::Forward,
+        },
+    };
+    Verdict::Answer(message::answer(query, &question, code, &records, limit))
+}
+
+/// None: others know.
+fn plain(found: Found, kind: u16) -> Option<(Code, Vec<Record>)> {
+    Some(match found {
+        Found::Elsewhere => return None,
         Found::Nothing => (Code::NoSuchName, vec![]),
         Found::Between => (Code::NoError, vec![]),
         // A name that has no record of the type asked for, as AAAA, is answered with none: NXDOMAIN would deny the name.
-        Found::Records(records) => (Code::NoError, records.into_iter().filter(|record| asked_for(record, question.kind)).collect()),
-    };
-    Verdict::Answer(message::answer(query, &question, code, &records, limit))
+        Found::Records(records) => (Code::NoError, records.into_iter().filter(|record| asked_for(record, kind)).collect()),
+    })
 }
 
 fn asked_for(record: &Record, kind: u16) -> bool {
@@ -119,6 +172,20 @@ fn asked_for(record: &Record, kind: u16) -> bool {
 }
 
 impl Zone<'_> {
+    /// What a name is, or the one that it stands for; and the names on the way there. Whoever asks for the alias itself gets no more.
+    fn follow(&self, name: &str, kind: u16) -> (Found, Vec<Record>) {
+        let mut chain = Vec::new();
+        let mut found = self.find(name);
+        while let Found::Records(records) = &found
+            && let [Record::Alias(target)] = records.as_slice()
+        {
+            let target = target.clone();
+            chain.push(Record::Alias(target.clone()));
+            found = if [message::CNAME, message::ANY].contains(&kind) || chain.len() >= LONGEST_CHAIN { Found::Between } else { self.find(&target) };
+        }
+        (found, chain)
+    }
+
     fn find(&self, name: &str) -> Found {
         if let Some(reversed) = name.strip_suffix(".in-addr.arpa") {
             return self.find_reverse(reversed);
@@ -159,7 +226,10 @@ impl Zone<'_> {
 
     /// A Service comes before a pod of its name, as only the Service has one in a cluster.
     fn called(&self, name: &str, namespace: &str) -> Option<Vec<Record>> {
-        let of_service = self.service(name, namespace).map(|service| service.pods.iter().map(|(ip, _)| Record::Address(*ip)).collect());
+        let of_service = self.service(name, namespace).map(|service| match service.external_name {
+            Some(target) => vec![Record::Alias(target.trim_end_matches('.').to_ascii_lowercase())],
+            None => service.pods.iter().map(|(ip, _)| Record::Address(*ip)).collect(),
+        });
         of_service.or_else(|| self.port(name, namespace)).or_else(|| Some(self.pods_called(name, namespace)).filter(|records| !records.is_empty()))
     }
 
@@ -207,10 +277,8 @@ impl Zone<'_> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::message::{A, ANY, PTR, SRV, query};
+    use super::message::{A, AAAA, ANY, CNAME, PTR, SRV, query};
     use super::*;
-
-    const AAAA: u16 = 28;
 
     fn pods() -> Vec<(Ipv4Addr, PodName)> {
         let pod = |last: u8, namespace: &str, name: &str, subdomain: Option<&str>| {
@@ -234,8 +302,13 @@ mod tests {
         fn find(&self, namespace: &str, name: &str) -> Option<Endpoints> {
             let pods = [3, 5].map(|last| (Ipv4Addr::new(10, 77, 0, last), format!("p{last}"))).to_vec();
             let ports = vec![Port { name: "http".into(), protocol: "tcp".into(), number: 8080 }];
+            let external = |name: &str| Some(Endpoints { external_name: Some(name.to_owned()), ..Default::default() });
             match (namespace, name) {
-                ("shop", "front") => Some(Endpoints { pods, ports }),
+                ("shop", "front") => Some(Endpoints { pods, ports, external_name: None }),
+                ("shop", "outside") => external("Example.org."),
+                ("shop", "inside") => external("front.shop.svc.cluster.local"),
+                ("shop", "lost") => external("none.shop.svc.cluster.local"),
+                ("shop", "round") => external("round.shop.svc.cluster.local"),
                 ("shop", "db") => Some(Endpoints::default()),
                 _ => None,
             }
@@ -283,6 +356,21 @@ mod tests {
         assert_eq!(find("_http._udp.front.shop.svc.cluster.local"), Found::Nothing);
         assert_eq!(answered(&query(1, "_http._tcp.front", SRV)), (0, 2));
         assert_eq!(answered(&query(1, "front", SRV)), (0, 0));
+    }
+
+    #[test]
+    fn a_service_may_stand_for_another_name() {
+        assert_eq!((answered(&query(1, "inside", A)), answered(&query(1, "inside", AAAA))), ((0, 3), (0, 1)));
+        assert_eq!((answered(&query(1, "lost", A)), answered(&query(1, "round", A))), ((0, 1), (0, LONGEST_CHAIN as u8)));
+        assert_eq!((answered(&query(1, "outside", CNAME)), answered(&query(1, "outside", ANY))), ((0, 1), (0, 1)));
+        let asked = query(1, "outside.shop.svc.cluster.local", A);
+        let Verdict::Follow(alias) = verdict(&asked) else { panic!() };
+        assert_eq!(alias.question(), query(0, "example.org", A));
+        let theirs =
+            message::answer(&alias.question(), &message::question(&alias.question()).unwrap(), Code::NoError, &[Record::Address([192, 0, 2, 1].into())], 512);
+        let answer = alias.answer(&asked, &theirs, message::UDP_LIMIT);
+        assert_eq!((answer[3] & 0xF, answer[7], message::addresses(&answer)), (0, 2, vec![Record::Address([192, 0, 2, 1].into())]));
+        assert_eq!(alias.answer(&asked, &[], message::UDP_LIMIT)[7], 1, "nobody answered");
     }
 
     #[test]

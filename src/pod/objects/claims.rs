@@ -23,10 +23,6 @@ impl Kept for PersistentVolumeClaim {
     const PLURAL: &'static str = "persistentvolumeclaims";
     const MODE: u32 = 0o644;
 
-    fn is_immutable(&self) -> bool {
-        false
-    }
-
     fn same_content(&self, other: &PersistentVolumeClaim) -> bool {
         self.spec == other.spec
     }

@@ -17,8 +17,10 @@ pub mod downward;
 pub mod env_file;
 pub mod environment;
 pub mod files;
+pub mod identity;
 pub mod logins;
 pub mod services;
+pub mod token;
 
 use std::path::PathBuf;
 
@@ -44,13 +46,18 @@ pub trait Kept: Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + Clone
     /// Of its file.
     const MODE: u32;
 
-    fn is_immutable(&self) -> bool;
+    /// Whether its content may never change (`immutable`).
+    fn is_immutable(&self) -> bool {
+        false
+    }
 
     /// Whether both hold the same.
     fn same_content(&self, other: &Self) -> bool;
 
     /// What may never change, whatever `immutable` says; in the API server's words.
-    fn unchangeable(&self, next: &Self) -> Option<String>;
+    fn unchangeable(&self, _next: &Self) -> Option<String> {
+        None
+    }
 
     /// Adds what a controller would add to an object that has its uid.
     fn settle(&mut self) {}
@@ -66,10 +73,6 @@ impl Kept for ConfigMap {
 
     fn same_content(&self, other: &ConfigMap) -> bool {
         same(&self.data, &other.data) && same(&self.binary_data, &other.binary_data)
-    }
-
-    fn unchangeable(&self, _: &ConfigMap) -> Option<String> {
-        None
     }
 }
 
@@ -212,11 +215,26 @@ fn immutability<O: Kept>(old: &O, next: &O) -> Vec<String> {
 
 impl Sources for Objects {
     fn config_map(&self, name: &str) -> Result<Option<ConfigMap>> {
-        self.read(name)
+        let found = self.read(name)?;
+        Ok(found.or_else(|| (name == ROOT_CA).then(|| no_root_ca(&self.namespace))))
     }
 
     fn secret(&self, name: &str) -> Result<Option<Secret>> {
         self.read(name)
+    }
+}
+
+/// The ConfigMap that a cluster's every namespace has: what the API server's certificate is checked with.
+const ROOT_CA: &str = "kube-root-ca.crt";
+
+/// It is there, for a pod that was printed by a cluster mounts it; PEM lets text stand outside of certificates (RFC 7468). One that
+/// somebody keeps under this name comes first.
+fn no_root_ca(namespace: &str) -> ConfigMap {
+    let text = "# There is no API server here, and so no certificate of an authority for it.\n";
+    ConfigMap {
+        metadata: ObjectMeta { name: Some(ROOT_CA.into()), namespace: Some(namespace.to_owned()), ..Default::default() },
+        data: Some([("ca.crt".to_owned(), text.to_owned())].into()),
+        ..Default::default()
     }
 }
 
@@ -290,6 +308,17 @@ mod tests {
         let error = objects.keep(map(json!({"a": "2"}))).unwrap_err().to_string();
         assert!(error.contains("data: Forbidden: field is immutable when `immutable` is set"), "{error}");
         assert_eq!(objects.keep(fixed).unwrap().0, Change::Unchanged);
+    }
+
+    #[test]
+    fn the_root_authority_is_always_there_and_may_be_another() {
+        let root = tempfile::tempdir().unwrap();
+        let objects = objects(root.path());
+        let text = || objects.config_map(ROOT_CA).unwrap().unwrap().data.unwrap()["ca.crt"].clone();
+        assert!(text().starts_with("# There is no API server here"), "{}", text());
+        objects.keep(ConfigMap { metadata: ObjectMeta { name: Some(ROOT_CA.into()), ..Default::default() }, ..map(json!({ "ca.crt": "x" })) }).unwrap();
+        assert_eq!(text(), "x");
+        assert!(objects.config_map("other").unwrap().is_none());
     }
 
     #[test]

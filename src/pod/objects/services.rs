@@ -16,16 +16,16 @@ impl Kept for Service {
     const PLURAL: &'static str = "services";
     const MODE: u32 = 0o644;
 
-    fn is_immutable(&self) -> bool {
-        false
-    }
-
     fn same_content(&self, other: &Service) -> bool {
         self.spec == other.spec
     }
 
-    fn unchangeable(&self, _: &Service) -> Option<String> {
-        None
+    /// Every Service with pods is headless: a cluster's own addresses mean nothing here.
+    fn settle(&mut self) {
+        let spec = self.spec.get_or_insert_default();
+        if spec.type_.as_deref() != Some("ExternalName") {
+            (spec.cluster_ip, spec.cluster_ips) = (Some("None".into()), Some(vec!["None".into()]));
+        }
     }
 }
 
@@ -87,10 +87,13 @@ impl Services for Selected {
     fn find(&self, namespace: &str, name: &str) -> Option<Endpoints> {
         let service: Service = Objects::new(&self.places, namespace).read(name).ok()??;
         let spec = service.spec.unwrap_or_default();
+        if spec.type_.as_deref() == Some("ExternalName") {
+            return Some(Endpoints { external_name: spec.external_name, ..Default::default() });
+        }
         let ports = spec.ports.iter().flatten().filter_map(Port::of).collect();
         // One without a selector has the endpoints that somebody gives it; nobody can here.
         if spec.selector.as_ref().is_none_or(|selector| selector.is_empty()) {
-            return Some(Endpoints { pods: Vec::new(), ports });
+            return Some(Endpoints { ports, ..Default::default() });
         }
         let endpoint = |pod: String| {
             let dir = PodDir::new(&self.places, namespace, &pod);
@@ -103,7 +106,7 @@ impl Services for Selected {
         let first = process::random_bytes::<1>().map_or(0, |[byte]| usize::from(byte));
         let count = pods.len().max(1);
         pods.rotate_left(first % count);
-        Some(Endpoints { pods, ports })
+        Some(Endpoints { pods, ports, external_name: None })
     }
 }
 

@@ -55,7 +55,7 @@ impl Supervisor {
             Ok(Some((Request::Attach { container, stdin }, _))) => self.attach(number, &client, &container, stdin),
             Ok(Some((Request::Debug { container, attach }, _))) => self.debug(number, &client, &container, attach),
             Ok(Some((Request::Resize { container, limits, requests }, _))) => {
-                let answer = match self.resize(&container, limits, requests) {
+                let answer = match self.resize(container.as_deref(), limits, requests) {
                     Ok(()) => Reply::Done {},
                     Err(error) => Reply::Refused { why: error.to_string() },
                 };

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::source::Source;
 use super::{Supervisor, container_of, now};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::image::Reference;
 use crate::image::login::Logins;
 use crate::image::pull::{Ask, Puller, Word};
@@ -66,13 +66,14 @@ impl Supervisor {
     fn pull_next(&mut self, mut start: Start) -> Option<Event> {
         let (c, (image, reference)) = (start.c, start.rest.pop_front()?);
         self.tell_of(c, Kind::Normal, "Pulling", &format!("Pulling image {image:?}"));
+        let failed = |error: Error| Failure { image: Some(image.clone()), ..failure_of(&error.reason("ErrImagePull")) };
         let ask = Ask { reference, settings: self.ground.places.registries.clone(), secrets: self.secret_logins(c) };
         let begun = Puller::start(&self.ground.store, &ask).and_then(|puller| {
             self.poll.add(&puller, Source::Pull(c).token())?;
-            self.pulls.push(Pulling { start, image, puller, since: now().mono });
+            self.pulls.push(Pulling { start, image: image.clone(), puller, since: now().mono });
             Ok(())
         });
-        begun.err().map(|error| self.not_pulled(c, failure_of(&error.reason("ErrImagePull"))))
+        begun.map_err(failed).err().map(|failure| self.not_pulled(c, failure))
     }
 
     fn not_pulled(&mut self, c: C, failure: Failure) -> Event {
@@ -113,7 +114,7 @@ impl Supervisor {
                     },
                 }
             }
-            Word::Failed { message } => self.not_pulled(c, Failure { at: FailedAt::Image, reason: "ErrImagePull".into(), message }),
+            Word::Failed { message } => self.not_pulled(c, Failure { at: FailedAt::Image, reason: "ErrImagePull".into(), message, image: Some(image) }),
             _ => return,
         };
         self.act_upon(event);

@@ -1,4 +1,4 @@
-//! Other resources for a container that runs (KEP-1287), as the resize subresource and the kubelet do it.
+//! Other resources for a container that runs (KEP-1287), or for the pod as a whole (KEP-5419), as the resize subresource and the kubelet do it.
 //!
 //! ```text
 //! resize ──▶ judged: the API server's rules, this machine ──▶ into the Pod object ──▶ carried out, container by container
@@ -7,7 +7,7 @@
 //!                                                                                      └─ less memory than it uses: again later
 //! ```
 //!
-//! What a container should have is in the Pod object, what it has is with its instance. While they differ the pod is being resized; nothing
+//! What a container should have is in the Pod object, what it has is with its instance; for the pod as a whole, `whole`. While they differ the pod is being resized; nothing
 //! else is remembered, so a container that restarts meanwhile just starts with what it should have.
 
 use std::collections::BTreeMap;
@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::lifecycle::{C, Event, State, drain};
 use crate::manifest::{self, Kind as Fault, Object, Quantity};
 use crate::pod::ground::pod_spec;
+use crate::pod::instance::Instance;
 use crate::pod::journal::Kind;
 
 /// How long it takes until what did not work is tried again, in milliseconds.
@@ -41,18 +42,21 @@ pub(super) struct Resizing {
     pub retry: Option<u64>,
     /// What the pod as a whole had before.
     before: Limits,
+    whole: Option<ResourceRequirements>,
 }
 
 impl Supervisor {
-    /// Accepts other resources for a container, or refuses them and leaves all as it was.
-    pub(super) fn resize(&mut self, name: &str, limits: BTreeMap<String, String>, requests: BTreeMap<String, String>) -> Result<()> {
+    /// Accepts other resources for a container, or for the pod as a whole; or refuses them and leaves all as it was.
+    pub(super) fn resize(&mut self, name: Option<&str>, limits: BTreeMap<String, String>, requests: BTreeMap<String, String>) -> Result<()> {
         if self.facts.finished.is_some() || drain(&self.spec, &self.facts, now().mono).is_some_and(|drain| drain.ends) {
             return Err(Error::said("the pod is ending, nothing of it is resized any more"));
         }
         let asked = judge(&self.pod, name, limits, requests)?;
-        let Some(container) = find(pod_spec(&asked), name) else { return Ok(()) };
-        fits_machine(container, self.ground.machine.cpus * 1000, self.ground.machine.memory)?;
-        let limits = cgroup::limits::of_container(pod_spec(&asked), container);
+        let spec = pod_spec(&asked);
+        let container = name.and_then(|name| find(spec, name));
+        let resources = container.map_or(spec.resources.as_ref(), |container| container.resources.as_ref());
+        fits_machine(resources, self.ground.machine.cpus * 1000, self.ground.machine.memory)?;
+        let limits = container.map_or_else(|| cgroup::limits::of_pod(spec), |container| cgroup::limits::of_container(spec, container));
         for (controller, wanted) in
             [(Controller::Cpu, limits.cpu_quota_milli.is_some() || limits.cpu_shares.is_some()), (Controller::Memory, limits.memory_bytes.is_some())]
         {
@@ -64,11 +68,12 @@ impl Supervisor {
         let since = whole_seconds(Timestamp::now());
         // One that begins before the last is carried out goes on from where that had begun.
         let before = self.resizing.as_ref().map_or(before, |resizing| resizing.before);
+        let whole = self.resizing.take().map_or_else(|| pod_spec(&self.pod).resources.clone(), |resizing| resizing.whole);
         self.pod.spec = asked.spec;
         self.pod.metadata.generation = Some(self.pod.metadata.generation.unwrap_or(1) + 1);
         self.spec.generation = self.pod.metadata.generation;
         self.unwritten = true;
-        self.resizing = Some(Resizing { since, error: None, retry: None, before });
+        self.resizing = Some(Resizing { since, error: None, retry: None, before, whole });
         self.tell_of_resize("ResizeStarted", "Pod resize started");
         Ok(())
     }
@@ -94,7 +99,11 @@ impl Supervisor {
         }
         let is_done = errors.is_empty() && self.differing().is_empty();
         if is_done {
-            errors.extend(self.ground.cgroup.resize(&after));
+            let used = self.ground.cgroup.whole().usage().ok().and_then(|usage| usage.working_set_bytes).unwrap_or(0);
+            match after.memory_bytes.filter(|limit| *limit < used) {
+                Some(limit) => errors.push(Error::said(format!("attempting to set pod memory limit ({limit}) below current usage ({used})"))),
+                None => errors.extend(self.ground.cgroup.resize(&after)),
+            }
         }
         let error = errors.into_iter().next().map(|error| error.to_string());
         let Some(resizing) = &mut self.resizing else { return };
@@ -114,7 +123,9 @@ impl Supervisor {
 
     /// The running containers that do not have yet what they should.
     fn differing(&self) -> Vec<C> {
-        let differs = |c: &C| self.instances[c.0].as_ref().is_some_and(|instance| instance.resources != container_of(&self.pod, *c).resources);
+        // One without a limit of its own has the pod's.
+        let has = |instance: &Instance, c: C| instance.resources == container_of(&self.pod, c).resources && instance.limits == self.limits_of(c);
+        let differs = |c: &C| self.instances[c.0].as_ref().is_some_and(|instance| !has(instance, *c));
         self.spec.all().filter(differs).collect()
     }
 
@@ -153,7 +164,8 @@ impl Supervisor {
 
     fn tell_of_resize(&mut self, reason: &str, what: &str) {
         let containers: Vec<_> = self.spec.all().map(|c| container_of(&self.pod, c)).map(|c| json!({ "name": c.name, "resources": c.resources })).collect();
-        let told = json!({ "containers": containers, "generation": self.pod.metadata.generation });
+        let whole = &pod_spec(&self.pod).resources;
+        let told = json!({ "containers": containers, "resources": whole, "generation": self.pod.metadata.generation });
         self.journal.tell(Kind::Normal, reason, None, &format!("{what}: {told}"), Timestamp::now());
     }
 
@@ -169,6 +181,10 @@ impl Supervisor {
                 None => should,
             };
         }
+        let whole = pod_spec(&self.pod).resources.as_ref();
+        status.allocated_resources = whole.and_then(|resources| resources.requests.clone());
+        // What it has changes last.
+        status.resources = self.resizing.as_ref().map_or(whole, |resizing| resizing.whole.as_ref()).cloned();
         let conditions = status.conditions.get_or_insert_default();
         conditions.retain(|condition| condition.type_ != IN_PROGRESS);
         if let Some(resizing) = &self.resizing {
@@ -185,15 +201,20 @@ impl Supervisor {
     }
 }
 
-/// The pod with other resources for a container, if the API server would take it (`ValidatePodResize`).
-fn judge(pod: &Pod, name: &str, limits: BTreeMap<String, String>, requests: BTreeMap<String, String>) -> Result<Pod> {
+/// The pod with other resources for a container or as a whole, if the API server would take it (`ValidatePodResize`).
+fn judge(pod: &Pod, name: Option<&str>, limits: BTreeMap<String, String>, requests: BTreeMap<String, String>) -> Result<Pod> {
     let invalid = |what: String| Error::said(format!("The Pod {:?} is invalid: {what}", pod.metadata.name.as_deref().unwrap_or_default()));
     let mut asked = pod.clone();
     let spec = asked.spec.get_or_insert_default();
-    let Some((path, container)) = find_mut(spec, name) else {
-        return Err(Error::said(format!("container {name:?} is not one of the pod's init or app containers")));
+    let (path, resources) = match name {
+        Some(name) => {
+            let not_found = || Error::said(format!("container {name:?} is not one of the pod's init or app containers"));
+            let (path, container) = find_mut(spec, name).ok_or_else(not_found)?;
+            (path, &mut container.resources)
+        }
+        None => ("spec".to_owned(), &mut spec.resources),
     };
-    let resources = container.resources.get_or_insert_default();
+    let resources = resources.get_or_insert_default();
     for (list, path, changes) in
         [(&mut resources.limits, format!("{path}.resources.limits"), limits), (&mut resources.requests, format!("{path}.resources.requests"), requests)]
     {
@@ -233,14 +254,15 @@ fn validated(mut asked: Pod) -> Result<Pod> {
     let Some(Object::Pod(judged)) = loaded.objects.into_iter().next() else { return Err(Error::said("the pod cannot be read back")) };
     let judged = judged.spec.unwrap_or_default();
     let spec = asked.spec.get_or_insert_default();
+    spec.resources = judged.resources;
     let inits = spec.init_containers.iter_mut().flatten().zip(judged.init_containers.into_iter().flatten());
     inits.chain(spec.containers.iter_mut().zip(judged.containers)).for_each(|(container, judged)| container.resources = judged.resources);
     Ok(asked)
 }
 
 /// More than there is can never be given (upstream's `Infeasible`).
-fn fits_machine(container: &Container, milli_cpus: u64, memory: u64) -> Result<()> {
-    let request = |name: &str| Quantity::parse(&container.resources.as_ref()?.requests.as_ref()?.get(name)?.0).ok();
+fn fits_machine(resources: Option<&ResourceRequirements>, milli_cpus: u64, memory: u64) -> Result<()> {
+    let request = |name: &str| Quantity::parse(&resources?.requests.as_ref()?.get(name)?.0).ok();
     let cpu = request("cpu").map_or(0, |cpu| u64::try_from(cpu.milli_cpus()).unwrap_or(0));
     let bytes = request("memory").map_or(0, |memory| u64::try_from(memory.bytes()).unwrap_or(0));
     for (name, asked, capacity) in [("cpu", cpu, milli_cpus), ("memory", bytes, memory)] {
@@ -304,7 +326,7 @@ mod tests {
     }
 
     fn judged(name: &str, limits: &str, requests: &str) -> std::result::Result<serde_json::Value, String> {
-        let asked = judge(&pod(), name, list(limits), list(requests)).map_err(|error| error.to_string())?;
+        let asked = judge(&pod(), Some(name), list(limits), list(requests)).map_err(|error| error.to_string())?;
         assert_eq!((&asked.status, &pod_spec(&asked).node_name), (&pod().status, &pod_spec(&pod()).node_name), "nothing else changes");
         Ok(serde_json::to_value(&find(pod_spec(&asked), name).unwrap().resources).unwrap())
     }
@@ -327,6 +349,24 @@ mod tests {
             assert_eq!(judged("a", limits, requests), Err(format!("The Pod \"p\" is invalid: {why}")));
         }
         assert!(judged("none", "cpu=1", "").unwrap_err().starts_with("container \"none\" is not one of"));
+    }
+
+    #[test]
+    fn the_pod_as_a_whole_changes_as_a_container_does_and_its_containers_must_fit() {
+        let mut pod = pod();
+        pod.spec.as_mut().unwrap().resources =
+            serde_json::from_value(json!({ "requests": { "cpu": "200m", "memory": "64Mi" }, "limits": { "memory": "128Mi" } })).unwrap();
+        let judged = |limits: &str, requests: &str| judge(&pod, None, list(limits), list(requests)).map_err(|error| error.to_string());
+        let asked = judged("memory=256Mi cpu=1000m", "").unwrap();
+        let wanted = json!({ "requests": { "cpu": "200m", "memory": "64Mi" }, "limits": { "cpu": "1", "memory": "256Mi" } });
+        assert_eq!(serde_json::to_value(&pod_spec(&asked).resources).unwrap(), wanted);
+        for (limits, requests, why) in [
+            ("memory=0", "", "spec.resources.limits: Forbidden: resource limits cannot be removed"),
+            ("pids=1", "", "spec.resources.limits[pids]: Forbidden: only cpu and memory resources are mutable"),
+            ("", "cpu=50m", "spec.resources.requests[cpu]: Invalid value: \"50m\": must be greater than or equal to aggregate container requests of 100m"),
+        ] {
+            assert_eq!(judged(limits, requests).unwrap_err(), format!("The Pod \"p\" is invalid: {why}"));
+        }
     }
 
     #[test]

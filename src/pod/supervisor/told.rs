@@ -34,7 +34,7 @@ impl Supervisor {
     }
 
     pub(super) fn tell_failed_start(&mut self, c: C, pulled: bool, failure: &lifecycle::Failure) {
-        let image = self.spec.container(c).image.clone();
+        let image = failure.image.clone().unwrap_or_else(|| self.spec.container(c).image.clone());
         let shown = match (failure.at, failure.reason.as_str()) {
             (FailedAt::Image, "InvalidImageName") => {
                 self.tell_of(c, Kind::Warning, "InspectFailed", &failure.message);
