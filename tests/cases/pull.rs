@@ -52,7 +52,7 @@ fn answer(status: u16, code: &str) -> Deed {
 
 /// Demands one line of an error with these words, and a store in which nothing is.
 #[track_caller]
-fn refused(world: &World, done: Done, words: &[&str]) {
+pub fn refused(world: &World, done: Done, words: &[&str]) {
     let lines: Vec<&str> = done.err.lines().filter(|line| line.starts_with("error: ")).collect();
     assert_eq!(lines.len(), 1, "one line tells it: {}", done.err);
     done.fails_with(words);
@@ -61,7 +61,7 @@ fn refused(world: &World, done: Done, words: &[&str]) {
 
 /// Demands that the store has nothing, as after a prune.
 #[track_caller]
-fn empty(world: &World) {
+pub fn empty(world: &World) {
     let store = world.root().join("lib/images");
     let names = |dir: &str| -> Vec<String> {
         fs::read_dir(store.join(dir)).map(|all| all.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()).unwrap_or_default()
