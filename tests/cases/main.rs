@@ -52,6 +52,7 @@ mod pod;
 mod probes;
 mod process;
 mod pull;
+mod registries;
 mod registry;
 mod resize;
 mod restart;
@@ -135,6 +136,7 @@ fn main() -> ExitCode {
         validation::CASES,
         examples::CASES,
         pull::CASES,
+        registries::CASES,
         layers::CASES,
         archives::CASES,
     ];
