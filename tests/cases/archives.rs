@@ -238,7 +238,7 @@ pub const CASES: &[Case] = &[
         let mut layout = configured(|config| config["architecture"] = json!("s390x"));
         layout.index[0]["platform"] = json!({ "os": "linux", "architecture": architecture() });
         refused(world, offer(world, layout), &["its image is for linux/s390x, this machine is linux/"]);
-        refused(world, offer(world, configured(|config| config["os"] = json!("windows"))), &["its image is for windows/"]);
+        refused(world, offer(world, configured(|config| config["os"] = json!("win\n\x1b[2J"))), &[r"its image is for win\n\u{1b}[2J/"]);
     }),
     case("IMG-94", |world| {
         // A foreign layer is fetched from nowhere: not from its urls, which lead to files of this machine and to its network.

@@ -74,7 +74,7 @@ pub fn empty(world: &World) {
 
 /// Demands that the image is whole.
 #[track_caller]
-pub fn whole(world: &World, registry: &Registry) {
+fn whole(world: &World, registry: &Registry) {
     let told: Value = serde_json::from_str(&world.minipod(&["image", "inspect", &format!("{}/team/app:v1", registry.host)]).ok()).expect("JSON");
     let layers: Vec<&str> = told[0]["layers"].as_array().expect("layers").iter().filter_map(Value::as_str).collect();
     let dir = Path::new(told[0]["layersDir"].as_str().expect("a path"));
@@ -394,8 +394,9 @@ pub const CASES: &[Case] = &[
             let run = || {
                 world.minipod(&["--registry-mirror", &mirror, "apply", "-f", &examples::example("web-e2e.yaml")]).ok();
                 world.wait_ready("web-e2e");
-                let text = fs::read_to_string(world.root().join("lib/pods/default/web-e2e/events.json")).expect("events");
-                assert_eq!(text.matches("Successfully pulled image").count(), 3, "{text}");
+                let events = world.root().join("lib/pods/default/web-e2e/events.json");
+                let told = || fs::read_to_string(&events).ok().filter(|text| text.matches("Successfully pulled image").count() == 3);
+                assert!(poll(seconds(20), told).is_some(), "{:?}", fs::read_to_string(&events));
                 world.delete("web-e2e");
             };
             run();

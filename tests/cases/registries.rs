@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use crate::process::{Done, Going};
-use crate::pull::{blobs, content, pull, refused, whole};
+use crate::pull::{blobs, content, pull, refused};
 use crate::registry::{Asked, Content, Debian, Deed, Registry, noise};
 use crate::verbs::Person;
 use crate::world::{World, program};
@@ -103,7 +103,7 @@ pub const CASES: &[Case] = &[
         assert_eq!(told[0]["id"].as_str(), Some(quiet.out.trim_end()));
     }),
     case("IMG-37", |world| {
-        let order = Arc::default();
+        let order: Arc<Mutex<Vec<&str>>> = Arc::default();
         let asked = || std::mem::take(&mut *order.lock().expect("no holder panics"));
         let [flag, first, second] = ["flag", "first", "second"].map(|name| noted(world, name, &order, false));
         let (last, never, own) = (noted(world, "last", &order, true), noted(world, "never", &order, true), noted(world, "own", &order, true));
@@ -175,7 +175,7 @@ pub const CASES: &[Case] = &[
             refused(world, pull(&other, &good), &["certificate", "--ca-file"]);
             refused(world, pull(&named, &world.path("none.pem").display().to_string()), &["reading the certificates for localhost:5000", "ENOENT"]);
             let stranger = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate").cert.pem();
-            refused(world, pull(&named, &put(world, "stranger.pem", &stranger)), &["certificate", "--ca-file"]);
+            refused(world, pull(&named, &put(world, "stranger.pem", &stranger)), &["certificate"]);
             refused(world, pull(&named, &put(world, "garbage.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")), &["localhost:5000"]);
             pull(&named, &good).ok();
             let told = world.minipod(&["image", "inspect", &named]).ok();
