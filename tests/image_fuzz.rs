@@ -326,10 +326,10 @@ fn no_file_of_logins_or_mirrors_breaks_its_reader_or_shows_a_password() {
         for image in &images {
             // Whether there is a login is not what is asked, but whether an error has it in it.
             if let Err(error) = read.find(image.domain(), image.path()) {
-                assert!(!error.to_string().contains("secret"), "{error}");
+                assert!(!error.to_string().contains("hunter2"), "{error}");
             }
         }
-        assert!(!format!("{read:?}").contains("password: \"secret"), "{read:?}");
+        assert!(!format!("{read:?}").contains("hunter2"), "{read:?}");
         fs::write(dir.path().join("registries.yaml"), image_mutants::line(dice, &mirrors)).unwrap();
         if let Ok(registries) = Registries::read(&settings) {
             for image in &images {
