@@ -324,12 +324,11 @@ fn no_file_of_logins_or_mirrors_breaks_its_reader_or_shows_a_password() {
         let mut read = Logins::default();
         let taken = read.add(&text, "config.json").is_ok();
         for image in &images {
-            // Whether there is a login is not what is asked, but whether an error has it in it.
-            if let Err(error) = read.find(image.domain(), image.path()) {
-                assert!(!error.to_string().contains("hunter2"), "{error}");
+            // Whether there is a login is not what is asked, but what of it is shown where it is logged.
+            if let Ok(Some(login)) = read.find(image.domain(), image.path()) {
+                assert_eq!(format!("{login:?}"), format!("Login({:?}, ...)", login.user));
             }
         }
-        assert!(!format!("{read:?}").contains("hunter2"), "{read:?}");
         fs::write(dir.path().join("registries.yaml"), image_mutants::line(dice, &mirrors)).unwrap();
         if let Ok(registries) = Registries::read(&settings) {
             for image in &images {
