@@ -5,89 +5,13 @@ use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+mod image_maker;
+
+use image_maker::{INDEX, Layout, MANIFEST, gzip, layer, tar_of};
 use minipod::image::digest::sha256;
 use minipod::image::{Image, Reference, Store};
 use oci_spec::image::Arch;
 use serde_json::{Value, json};
-
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-
-/// One layer's tar of files with content; a name that ends in `/` is a directory, a content `-> x` a symlink.
-fn layer(files: &[(&str, &str)]) -> Vec<u8> {
-    let mut tar = tar::Builder::new(Vec::new());
-    for (name, content) in files {
-        let mut header = tar::Header::new_gnu();
-        header.set_mode(0o755);
-        if let Some(target) = content.strip_prefix("-> ") {
-            header.set_entry_type(tar::EntryType::Symlink);
-            header.set_size(0);
-            tar.append_link(&mut header, name, target).unwrap();
-            continue;
-        }
-        header.set_entry_type(if name.ends_with('/') { tar::EntryType::Directory } else { tar::EntryType::Regular });
-        header.set_size(content.len() as u64);
-        tar.append_data(&mut header, name, content.as_bytes()).unwrap();
-    }
-    tar.into_inner().unwrap()
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
-
-/// The files of an OCI image layout in the making.
-#[derive(Clone, Default)]
-struct Layout {
-    files: BTreeMap<String, Vec<u8>>,
-    index: Vec<Value>,
-}
-
-impl Layout {
-    fn blob(&mut self, kind: &str, content: Vec<u8>) -> Value {
-        let digest = sha256(&content);
-        let descriptor = json!({"mediaType": kind, "digest": digest, "size": content.len()});
-        self.files.insert(format!("blobs/sha256/{}", &digest[7..]), content);
-        descriptor
-    }
-
-    fn config(layers: &[Vec<u8>], architecture: &str) -> Value {
-        let diff_ids: Vec<String> = layers.iter().map(|layer| sha256(layer)).collect();
-        json!({
-            "created": "2024-01-02T03:04:05Z", "architecture": architecture, "os": "linux",
-            "config": {
-                "Env": ["B=2", "A=1"], "Entrypoint": ["/bin/app"], "Cmd": ["--serve"], "User": "app:team", "WorkingDir": "/srv", "StopSignal": "SIGQUIT",
-                "ExposedPorts": {"80/tcp": {}, "443/tcp": {}}, "Volumes": null, "Labels": {"who": "me"}, "Healthcheck": {"Test": ["NONE"]},
-            },
-            "rootfs": {"type": "layers", "diff_ids": diff_ids},
-        })
-    }
-
-    /// An image of gzipped layers; the descriptor of its manifest.
-    fn image(&mut self, layers: &[Vec<u8>], architecture: &str) -> Value {
-        let config = Layout::config(layers, architecture).to_string().into_bytes();
-        let config = self.blob("application/vnd.oci.image.config.v1+json", config);
-        let layers: Vec<Value> = layers.iter().map(|layer| self.blob("application/vnd.oci.image.layer.v1.tar+gzip", gzip(layer))).collect();
-        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
-        self.blob(MANIFEST, manifest.to_string().into_bytes())
-    }
-
-    fn named(mut self, name: &str, layers: &[Vec<u8>]) -> Layout {
-        let mut descriptor = self.image(layers, &Arch::default().to_string());
-        descriptor["annotations"] = json!({"org.opencontainers.image.ref.name": name});
-        self.index.push(descriptor);
-        self
-    }
-
-    fn done(mut self) -> BTreeMap<String, Vec<u8>> {
-        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": self.index});
-        self.files.insert("index.json".to_owned(), index.to_string().into_bytes());
-        self.files.insert("oci-layout".to_owned(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec());
-        self.files
-    }
-}
 
 /// A scratch directory with a store and what is imported into it.
 struct Scratch(tempfile::TempDir);
@@ -142,18 +66,6 @@ impl Scratch {
             assert_eq!(self.names(dir), Vec::<String>::new(), "{why}: {dir}");
         }
     }
-}
-
-fn tar_of(files: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
-    let mut tar = tar::Builder::new(Vec::new());
-    // Layers first and index.json last, as in an archive that must be read twice.
-    for (name, content) in files {
-        let mut header = tar::Header::new_ustar();
-        header.set_mode(0o644);
-        header.set_size(content.len() as u64);
-        tar.append_data(&mut header, format!("./{name}"), content.as_slice()).unwrap();
-    }
-    tar.into_inner().unwrap()
 }
 
 fn base() -> Vec<u8> {

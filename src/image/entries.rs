@@ -171,8 +171,8 @@ impl<R: Read> Entries<R> {
             link: OsString::from_vec(link.unwrap_or_default()),
             kind,
             mode: header.mode().unwrap_or(0),
-            uid: u32::try_from(uid).map_err(|_| bad(format!("the owner {uid} is not a user id")))?,
-            gid: u32::try_from(gid).map_err(|_| bad(format!("the group {gid} is not a group id")))?,
+            uid: id(uid).ok_or_else(|| bad(format!("the owner {uid} is not a user id")))?,
+            gid: id(gid).ok_or_else(|| bad(format!("the group {gid} is not a group id")))?,
             mtime: extensions.find(b"mtime").and_then(time).unwrap_or((header.mtime().ok().and_then(|s| i64::try_from(s).ok()).unwrap_or(0), 0)),
             size,
             device: (header.device_major().ok().flatten().unwrap_or(0), header.device_minor().ok().flatten().unwrap_or(0)),
@@ -196,6 +196,11 @@ impl<R: Read> Read for Entries<R> {
         self.position += length as u64;
         Ok(length)
     }
+}
+
+/// A user or group id. The highest number is none: to chown(2) it means that the owner stays as it is.
+fn id(number: u64) -> Option<u32> {
+    u32::try_from(number).ok().filter(|id| *id != u32::MAX)
 }
 
 fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
@@ -273,6 +278,18 @@ mod tests {
             assert_eq!(time(text.as_bytes()), Some(expected), "{text}");
         }
         assert_eq!(time(b"soon"), None);
+    }
+
+    #[test]
+    fn an_owner_that_chown_would_leave_alone_is_refused() {
+        for (field, number, good) in [("uid", "4294967294", true), ("uid", "4294967295", false), ("gid", "4294967295", false), ("gid", "4294967296", false)] {
+            let mut builder = tar::Builder::new(Vec::new());
+            builder.append_pax_extensions([(field, number.as_bytes())]).unwrap();
+            let mut header = Header::new_gnu();
+            header.set_size(0);
+            builder.append_data(&mut header, "x", b"".as_slice()).unwrap();
+            assert_eq!(Entries::new(builder.into_inner().unwrap().as_slice()).next().is_ok(), good, "{field} {number}");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::layer::{self, Below};
 use super::stack::Stack;
 use super::store::{self, Store, Writer};
 use super::user::Accounts;
-use super::{Image, Reference};
+use super::{Image, Reference, plain};
 use crate::error::{Error, Result};
 use crate::sys::{file, tree};
 
@@ -46,7 +46,7 @@ impl Store {
             }
             Ok(taken.into_iter().flat_map(|(_, images)| images).collect())
         };
-        read().map_err(|error: Error| error.doing(format!("importing {}", path.display())))
+        read().map_err(|error: Error| plain(error).doing(format!("importing {}", path.display())))
     }
 
     /// An offer's layers, bottom to top, and what is to be recorded under each of its names.

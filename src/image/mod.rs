@@ -37,7 +37,7 @@ pub use reference::Reference;
 pub use store::Store;
 pub use user::User;
 
-use crate::error::Result;
+use crate::error::{Cause, Error, Result};
 
 /// An image in the store, under one of its names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,5 +108,28 @@ impl Image {
     fn at(mut self, dir: &Path) -> Image {
         self.dir = dir.to_owned();
         self
+    }
+}
+
+/// An error about an image with nothing in it that moves a terminal's cursor or hides what follows: the libraries that read documents and
+/// headers quote what they could not read as it is.
+fn plain(mut error: Error) -> Error {
+    let plain = |text: &str| text.chars().map(|c| if matches!(c, '"' | '\'' | '\\') { c.to_string() } else { c.escape_debug().to_string() }).collect();
+    error.doing = error.doing.iter().map(|step| plain(step)).collect();
+    // The object of a call is quoted where it is shown.
+    if let Cause::Said(what) = &error.cause {
+        error.cause = Cause::Said(plain(what));
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_stranger_wrote_is_shown_in_one_line() {
+        let error = Error::said("\"a\\b\" is \u{1b}[2Jno\nerror: good\u{202e}").doing("layer caf\u{e9}\r");
+        assert_eq!(plain(error).to_string(), "layer caf\u{e9}\\r: \"a\\b\" is \\u{1b}[2Jno\\nerror: good\\u{202e}");
     }
 }

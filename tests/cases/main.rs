@@ -24,6 +24,7 @@
 // What is tested is a program: these tests start it as a user's shell would.
 #![allow(clippy::disallowed_methods)]
 
+mod archives;
 mod describe;
 mod ending;
 mod environment;
@@ -34,10 +35,13 @@ mod faults;
 mod foreground;
 mod hooks;
 mod host_ports;
+#[path = "../image_maker/mod.rs"]
+mod image_maker;
 mod inits;
 mod inside;
 mod jobs;
 mod kinds;
+mod layers;
 mod left;
 mod limits;
 mod logs;
@@ -48,6 +52,7 @@ mod pod;
 mod probes;
 mod process;
 mod pull;
+mod registries;
 mod registry;
 mod resize;
 mod restart;
@@ -131,6 +136,9 @@ fn main() -> ExitCode {
         validation::CASES,
         examples::CASES,
         pull::CASES,
+        registries::CASES,
+        layers::CASES,
+        archives::CASES,
     ];
     let wanted = std::env::var("MINIPOD_CASES").unwrap_or_default();
     let wanted: Vec<&str> = wanted.split_whitespace().collect();

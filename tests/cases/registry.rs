@@ -83,6 +83,11 @@ impl Content {
         manifest
     }
 
+    /// How many blobs it has.
+    pub fn blobs(&self) -> usize {
+        self.blobs.len()
+    }
+
     /// One of the project's own images, as `scripts/images` leaves it.
     pub fn layout(&mut self, repository: &str, tag: &str, name: &str) {
         let dir = images().join(name);
@@ -236,6 +241,7 @@ pub struct Debian {
     pub host: String,
     /// What signed its certificate.
     pub ca_file: PathBuf,
+    log: PathBuf,
     process: Child,
 }
 
@@ -268,7 +274,7 @@ impl Debian {
         let log = File::create(dir.join("log")).expect("our own directory");
         command.stdout(log.try_clone().expect("a file")).stderr(log);
         let process = command.spawn().expect("it starts");
-        let registry = Debian { host: "localhost:5000".into(), ca_file, process };
+        let registry = Debian { host: "localhost:5000".into(), ca_file, log: dir.join("log"), process };
         let connect = || {
             Going::start(
                 {
@@ -282,6 +288,13 @@ impl Debian {
         let answers = || (connect().wait().code == 0).then_some(());
         poll(seconds(20), answers).unwrap_or_else(|| panic!("docker-registry: {}", fs::read_to_string(dir.join("log")).unwrap_or_default()));
         registry
+    }
+
+    /// The paths that were asked for so far, in order, by its own log of accesses.
+    pub fn asked(&self) -> Vec<String> {
+        let log = fs::read_to_string(&self.log).expect("made at the start");
+        let path = |line: &str| Some(line.split_once("\"GET ")?.1.split_once(' ')?.0.to_owned());
+        log.lines().filter_map(path).filter(|path| path.contains("/manifests/") || path.contains("/blobs/")).collect()
     }
 }
 

@@ -249,14 +249,14 @@ fn until_file(file: &str) -> String {
 }
 
 /// Somebody at a terminal.
-struct Person {
+pub struct Person {
     keyboard: File,
     screen: Arc<Mutex<String>>,
     child: Child,
 }
 
 impl Person {
-    fn at(world: &World, words: &[&str], rows: u16, columns: u16) -> Person {
+    pub fn at(world: &World, words: &[&str], rows: u16, columns: u16) -> Person {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let ends = openpty(&size, None).expect("a terminal");
         let theirs = || Stdio::from(ends.slave.try_clone().expect("a descriptor"));
@@ -284,19 +284,19 @@ impl Person {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.child.id().cast_signed()), Signal::SIGWINCH).expect("it still runs");
     }
 
-    fn seen(&self) -> String {
+    pub fn seen(&self) -> String {
         self.screen.lock().expect("nobody panics with it").clone()
     }
 
     #[track_caller]
-    fn wait_for(&self, text: &str) {
+    pub fn wait_for(&self, text: &str) {
         let came = poll(seconds(30), || self.seen().contains(text).then_some(()));
         assert!(came.is_some(), "{text:?} never came; there was: {}", self.seen());
     }
 
     /// Waits until the command ends, and gives its exit code.
     #[track_caller]
-    fn leaves(&mut self) -> i32 {
+    pub fn leaves(&mut self) -> i32 {
         let status = poll(seconds(30), || self.child.try_wait().expect("our child"));
         status.unwrap_or_else(|| panic!("it did not end; there was: {}", self.seen())).code().unwrap_or(-1)
     }

@@ -16,7 +16,7 @@ use crate::image::document::{self, Offer, Part};
 use crate::image::import::{Unpacked, names_of};
 use crate::image::login::{Login, Logins};
 use crate::image::registries::{Endpoint, Registries};
-use crate::image::{Image, Reference, Store};
+use crate::image::{Image, Reference, Store, plain};
 use crate::sys::poll::Poll;
 use crate::sys::{file, process, socket, user};
 
@@ -36,7 +36,7 @@ pub fn run(store: &Store, ask: &Ask, socket: OwnedFd) -> Result<Infallible> {
     };
     let last = match give_up_rights().and_then(|()| pull(store, ask, &tell)) {
         Ok((image, bytes, downloaded)) => Word::Pulled { id: image.id, bytes, downloaded },
-        Err(error) => Word::Failed { message: error.to_string() },
+        Err(error) => Word::Failed { message: plain(error).to_string() },
     };
     tell(&last)?;
     process::exit_now(0)
