@@ -205,7 +205,11 @@ fn volumes_and_mounts_follow_their_rules() {
         ("volumes: [{name: v}, {name: v}]", &["volumes[1].name: Duplicate value: \"v\""]),
         ("volumes: [{name: v, emptyDir: {}, hostPath: {path: /}}]", &["volumes[0].hostPath: Forbidden: may not specify more than 1 volume type"]),
         ("volumes: [{name: v, emptyDir: {medium: Memory, sizeLimit: 1Mi}}]", &[]),
-        ("volumes: [{name: v, emptyDir: {medium: HugePages}}]", &["emptyDir.medium: huge pages are not supported yet"]),
+        (
+            "volumes: [{name: v, emptyDir: {medium: HugePages}}]",
+            &["emptyDir.medium: Invalid value: \"HugePages\": medium HugePages: hugePages storage requested, but there is no resource request for huge pages"],
+        ),
+        ("volumes: [{name: v, emptyDir: {medium: Disk}}]", &["emptyDir.medium: Unsupported value: \"Disk\": supported values: \"HugePages\", \"HugePages-\", \"Memory\""]),
         ("volumes: [{name: v, emptyDir: {sizeLimit: 1Mb}}]", &["emptyDir.sizeLimit: Invalid value: \"1Mb\": quantities must match"]),
         ("volumes: [{name: v, hostPath: {}}]", &["hostPath.path: Required value"]),
         (
@@ -242,16 +246,38 @@ fn resources_follow_their_rules() {
             "restartPolicy: Never\nresizePolicy: [{resourceName: cpu, restartPolicy: RestartContainer}]",
             &["resizePolicy: Invalid value: \"RestartContainer\": must be 'NotRequired' when pod `restartPolicy` is 'Never'"],
         ),
-        ("resources: {limits: {cpu: 1, hugepages-2Mi: 2Mi}}", &["limits.hugepages-2Mi: only cpu and memory are supported yet"]),
+        ("resources: {limits: {cpu: 1, hugepages-2Mi: 4Mi, hugepages-1Gi: 0}}", &[]),
+        (
+            "resources: {limits: {cpu: 1, hugepages-2Mi: 3Mi}}",
+            &[
+                "requests[hugepages-2Mi]: Invalid value: \"3Mi\": 3Mi is not positive integer multiple of hugepages-2Mi",
+                "limits[hugepages-2Mi]: Invalid value: \"3Mi\": 3Mi is not positive integer multiple of hugepages-2Mi",
+            ],
+        ),
+        (
+            "resources: {limits: {cpu: 1, hugepages-2Mi: 4Mi}, requests: {hugepages-2Mi: 2Mi}}",
+            &["requests: Invalid value: \"2Mi\": must be equal to hugepages-2Mi limit of 4Mi"],
+        ),
+        ("resources: {requests: {cpu: 1, hugepages-2Mi: 2Mi}}", &["resources.limits: Required value: Limit must be set for non overcommitable resources"]),
         (
             "resources: {requests: {pids: 5}}",
             &[
-                "requests.pids: only cpu and memory are supported yet",
+                "requests.pids: only cpu, memory and huge pages are supported",
                 "requests[pids]: Invalid value: \"pids\": must be a standard resource type or fully qualified",
                 "requests[pids]: Invalid value: \"pids\": must be a standard resource for containers",
             ],
         ),
     ]);
+}
+
+#[test]
+fn a_volume_of_huge_pages_has_the_size_that_the_pod_asks_for() {
+    let volume = |medium: &str| format!("volumes: [{{name: v, emptyDir: {{medium: {medium}}}}}]");
+    let (one, two) = ("resources: {limits: {cpu: 1, hugepages-2Mi: 4Mi}}", "resources: {limits: {cpu: 1, hugepages-2Mi: 4Mi, hugepages-1Gi: 1Gi}}");
+    expect(&pod(one, &volume("HugePages")), &[]);
+    expect(&pod(two, &volume("HugePages-1Gi")), &[]);
+    expect(&pod(two, &volume("HugePages")), &["emptyDir.medium: Invalid value: \"HugePages\": medium: HugePages can't be used if container requests multiple"]);
+    expect(&pod(one, &volume("HugePages-1Gi")), &["emptyDir.medium: Invalid value: \"HugePages-1Gi\": medium HugePages-1Gi: hugePages storage requested, but"]);
 }
 
 #[test]
@@ -272,7 +298,7 @@ fn containers_fit_into_the_pod_as_a_whole() {
     expect(
         &pod("", "resources: {limits: {pids: 5}}"),
         &[
-            "spec.resources.limits.pids: only cpu and memory are supported yet",
+            "spec.resources.limits.pids: only cpu, memory and huge pages are supported",
             "spec.resources.limits[pids]: Invalid value: \"pids\": must be a standard resource type or fully qualified",
         ],
     );

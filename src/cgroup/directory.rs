@@ -68,6 +68,12 @@ pub fn children(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// The names of a cgroup's files.
+pub fn files(dir: &Path) -> Result<Vec<String>> {
+    let entries = std::fs::read_dir(dir).map_err(|e| Error::io("readdir", dir.display(), &e))?;
+    Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
+}
+
 /// The processes in a cgroup and in those beneath it, as this pid namespace numbers them (0 for one of another).
 pub fn processes(dir: &Path) -> Result<Vec<u32>> {
     let mut found: Vec<u32> = read(dir, "cgroup.procs")?.lines().filter_map(|line| line.parse().ok()).collect();

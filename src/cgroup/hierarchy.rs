@@ -23,10 +23,11 @@ pub enum Controller {
     Cpu,
     Memory,
     Pids,
+    Hugetlb,
 }
 
 impl Controller {
-    pub const ALL: [Controller; 3] = [Controller::Cpu, Controller::Memory, Controller::Pids];
+    pub const ALL: [Controller; 4] = [Controller::Cpu, Controller::Memory, Controller::Pids, Controller::Hugetlb];
 
     /// The kernel's word for it, in mount options and in `cgroup.subtree_control`.
     pub fn name(self) -> &'static str {
@@ -34,6 +35,7 @@ impl Controller {
             Controller::Cpu => "cpu",
             Controller::Memory => "memory",
             Controller::Pids => "pids",
+            Controller::Hugetlb => "hugetlb",
         }
     }
 }

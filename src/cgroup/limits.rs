@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource;
 
+use crate::manifest::huge_pages;
 use crate::manifest::quantity::Quantity;
 
 /// What one cgroup may use. `None` is no limit.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Limits {
     pub memory_bytes: Option<u64>,
     /// Thousandths of a CPU, as in `500m`.
@@ -20,6 +21,9 @@ pub struct Limits {
     pub cpu_shares: Option<u64>,
     /// No field of a pod sets it (before 1.37); the kubelet has it as podPidsLimit.
     pub pids: Option<u64>,
+    /// Bytes of huge pages by the size of a page, of each size that the pod asks for anywhere: a container that does not has 0 of it. Empty:
+    /// the pod asks for none.
+    pub huge_pages: BTreeMap<u64, u64>,
 }
 
 /// The pod's quality of service class, `status.qosClass`.
@@ -41,21 +45,24 @@ pub const PAUSE_OOM_SCORE_ADJ: i32 = -998;
 const GUARANTEED_OOM_SCORE_ADJ: i32 = -997;
 const BEST_EFFORT_OOM_SCORE_ADJ: i32 = 1000;
 
-/// The two resources that a cgroup of ours divides.
+/// A resource that a cgroup of ours divides.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Resource {
+enum Resource<'a> {
     /// In thousandths.
     Cpu,
     /// In bytes.
     Memory,
+    /// By its name, in bytes.
+    HugePages(&'a str),
 }
 
-impl Resource {
+impl<'a> Resource<'a> {
     /// The amount in a list. What is no quantity, or below zero, was refused when the manifest was read.
     fn of(self, list: &Option<BTreeMap<String, resource::Quantity>>) -> Option<u64> {
         let (key, number): (_, fn(Quantity) -> i64) = match self {
             Resource::Cpu => ("cpu", Quantity::milli_cpus),
             Resource::Memory => ("memory", Quantity::bytes),
+            Resource::HugePages(name) => (name, Quantity::bytes),
         };
         let amount = Quantity::parse(&list.as_ref()?.get(key)?.0).ok()?;
         u64::try_from(number(amount)).ok()
@@ -88,13 +95,24 @@ fn all(pod: &PodSpec) -> impl Iterator<Item = &Container> {
 
 /// The limits of one container of the pod. Where it has none, those of the pod as a whole hold for it too.
 pub fn of_container(pod: &PodSpec, container: &Container) -> Limits {
-    let limit = |resource: Resource| resource.limit(&container.resources).or_else(|| resource.limit(&pod.resources));
+    let limit = |resource: Resource<'_>| resource.limit(&container.resources).or_else(|| resource.limit(&pod.resources));
     Limits {
         memory_bytes: limit(Resource::Memory),
         cpu_quota_milli: limit(Resource::Cpu),
         cpu_shares: Resource::Cpu.request(&container.resources).map(shares),
         pids: None,
+        huge_pages: huge_pages(pod, |name| limit(Resource::HugePages(name)).unwrap_or(0)),
     }
+}
+
+/// The sum over the resources that count pages of one size.
+fn huge_pages(pod: &PodSpec, of: impl Fn(&str) -> u64) -> BTreeMap<u64, u64> {
+    let mut all = BTreeMap::new();
+    for (size, name) in huge_pages::resources(pod).into_iter().filter_map(|name| Some((huge_pages::page_size(name)?, name))) {
+        let sum: &mut u64 = all.entry(size).or_default();
+        *sum = sum.saturating_add(of(name));
+    }
+    all
 }
 
 /// The limits of the pod's own cgroup: a resource is limited only when the pod as a whole, or each of its containers, limits it.
@@ -108,11 +126,17 @@ pub fn of_pod(pod: &PodSpec) -> Limits {
     let cpu = Resource::Cpu;
     let asked = cpu.request(&pod.resources).is_some() || all(pod).any(|container| cpu.request(&container.resources).is_some());
     let request = || with_overhead(cpu, cpu.request(&pod.resources).unwrap_or_else(|| at_once(pod, cpu, Resource::request)));
-    Limits { memory_bytes: limit(Resource::Memory), cpu_quota_milli: limit(cpu), cpu_shares: asked.then(|| shares(request())), pids: None }
+    Limits {
+        memory_bytes: limit(Resource::Memory),
+        cpu_quota_milli: limit(cpu),
+        cpu_shares: asked.then(|| shares(request())),
+        pids: None,
+        huge_pages: huge_pages(pod, |name| huge_pages::total(pod, name)),
+    }
 }
 
 /// The most that runs at once: all apps and sidecars, or one init with the sidecars before it.
-fn at_once(pod: &PodSpec, resource: Resource, part: fn(Resource, &Option<ResourceRequirements>) -> Option<u64>) -> u64 {
+fn at_once<'a>(pod: &PodSpec, resource: Resource<'a>, part: fn(Resource<'a>, &Option<ResourceRequirements>) -> Option<u64>) -> u64 {
     let of = |container: &Container| part(resource, &container.resources).unwrap_or(0);
     let (mut sidecars, mut starting) = (0u64, 0u64);
     for init in inits(pod) {
@@ -236,7 +260,7 @@ mod tests {
         };
         assert_eq!(
             of("cpu=250m", "cpu=500m memory=64Mi"),
-            Limits { memory_bytes: Some(64 << 20), cpu_quota_milli: Some(500), cpu_shares: Some(256), pids: None }
+            Limits { memory_bytes: Some(64 << 20), cpu_quota_milli: Some(500), cpu_shares: Some(256), pids: None, huge_pages: BTreeMap::new() }
         );
         assert_eq!(of("", "cpu=2").cpu_shares, Some(2048), "no request: from the limit");
         assert_eq!(of("cpu=0", "").cpu_shares, Some(2));

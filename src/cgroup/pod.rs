@@ -7,7 +7,7 @@ use super::directory;
 use super::group::{Cgroup, Usage};
 use super::hierarchy::{Controller, Hierarchies, Home};
 use super::limits::Limits;
-use super::setting::{Setting, Version, Weight, Whose, settings};
+use super::setting::{Setting, Version, Weight, Whose, no_other_huge_pages, settings};
 use crate::error::{Error, Result};
 
 /// Something the manifest asks for that this machine's cgroups cannot do.
@@ -297,8 +297,13 @@ fn told(limits: &Limits, controller: Controller) -> Vec<Weight> {
 
 /// Writes what `limits` mean for one controller into one directory.
 fn apply(limits: &Limits, controller: Controller, whose: Whose, version: Version, dir: &Path, unenforced: &mut Vec<Unenforced>) {
-    for setting in settings(limits, controller, whose, version) {
-        if let Err(error) = directory::write(dir, setting.file, &setting.value) {
+    let mut settings = settings(limits, controller, whose, version);
+    if controller == Controller::Hugetlb {
+        let files = directory::files(dir).unwrap_or_default();
+        settings.extend(no_other_huge_pages(limits, files.iter().map(String::as_str), version));
+    }
+    for setting in settings {
+        if let Err(error) = directory::write(dir, &setting.file, &setting.value) {
             add(unenforced, controller, &[setting.weight], &error);
         }
     }
@@ -308,7 +313,7 @@ fn apply(limits: &Limits, controller: Controller, whose: Whose, version: Version
 /// the one written last here has to be written first, and so is tried again.
 fn change(limits: &Limits, controller: Controller, whose: Whose, version: Version, dir: &Path) -> Vec<Error> {
     let mut settings = settings(limits, controller, whose, version);
-    let write = |setting: &Setting| directory::write(dir, setting.file, &setting.value);
+    let write = |setting: &Setting| directory::write(dir, &setting.file, &setting.value);
     settings.retain(|setting| write(setting).is_err());
     settings.reverse();
     settings.retain(|setting| write(setting).is_err());

@@ -6,10 +6,14 @@
 //! cpu limit           cpu.max                              cpu.cfs_period_us, cpu.cfs_quota_us
 //! memory limit        memory.max (swap.max 0, oom.group 1) memory.limit_in_bytes, memory.memsw.limit_in_bytes
 //! processes           pids.max                             pids.max
+//! huge pages          hugetlb.2MB.max, hugetlb.2MB.rsvd.max hugetlb.2MB.limit_in_bytes, hugetlb.2MB.rsvd.limit_in_bytes
 //! ```
+
+use std::borrow::Cow;
 
 use super::hierarchy::Controller;
 use super::limits::Limits;
+use crate::manifest::huge_pages::kernel_name;
 
 /// The least time of a period that the kubelet grants, in microseconds; the kernel refuses less too.
 const LEAST_QUOTA_US: u64 = 1000;
@@ -43,13 +47,13 @@ pub enum Weight {
 /// One value for one file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Setting {
-    pub file: &'static str,
+    pub file: Cow<'static, str>,
     pub value: String,
     pub weight: Weight,
 }
 
-fn setting(file: &'static str, value: impl ToString, weight: Weight) -> Setting {
-    Setting { file, value: value.to_string(), weight }
+fn setting(file: impl Into<Cow<'static, str>>, value: impl ToString, weight: Weight) -> Setting {
+    Setting { file: file.into(), value: value.to_string(), weight }
 }
 
 /// What `limits` mean for one controller, in the order in which the files must be written.
@@ -58,7 +62,29 @@ pub fn settings(limits: &Limits, controller: Controller, whose: Whose, version: 
         Controller::Cpu => cpu(limits, whose, version),
         Controller::Memory => limits.memory_bytes.map_or(Vec::new(), |bytes| memory(bytes, whose, version)),
         Controller::Pids => limits.pids.map(|pids| setting("pids.max", pids, Weight::Limit)).into_iter().collect(),
+        Controller::Hugetlb => limits.huge_pages.iter().flat_map(|(size, bytes)| huge_pages(&kernel_name(*size), *bytes, version)).collect(),
     }
+}
+
+/// Pages in use, the lack of which is SIGBUS, and since 5.7 those that are promised by mmap(2), the lack of which is ENOMEM.
+fn huge_pages(size: &str, bytes: u64, version: Version) -> [Setting; 2] {
+    let file = limit_file(version);
+    [setting(format!("hugetlb.{size}.rsvd{file}"), bytes, Weight::Nicety), setting(format!("hugetlb.{size}{file}"), bytes, Weight::Limit)]
+}
+
+fn limit_file(version: Version) -> &'static str {
+    match version {
+        Version::V1 => ".limit_in_bytes",
+        Version::V2 => ".max",
+    }
+}
+
+/// No huge pages of those sizes of which the pod asks for none, as the kubelet has it; `files` are those of its cgroup.
+pub fn no_other_huge_pages<'f>(limits: &Limits, files: impl Iterator<Item = &'f str>, version: Version) -> Vec<Setting> {
+    let asked: Vec<String> = limits.huge_pages.keys().map(|size| kernel_name(*size)).collect();
+    let limited = files.filter_map(|file| Some((file, file.strip_prefix("hugetlb.")?.strip_suffix(limit_file(version))?)));
+    let other = limited.filter(|(_, size)| !asked.iter().any(|asked| size.strip_suffix(".rsvd").unwrap_or(size) == asked));
+    other.map(|(file, _)| setting(file.to_owned(), 0, Weight::Nicety)).collect()
 }
 
 fn cpu(limits: &Limits, whose: Whose, version: Version) -> Vec<Setting> {
@@ -145,7 +171,13 @@ mod tests {
     }
 
     fn written(controller: Controller, whose: Whose, version: Version) -> String {
-        let limits = Limits { memory_bytes: Some(64 << 20), cpu_quota_milli: Some(500), cpu_shares: Some(256), pids: Some(100) };
+        let limits = Limits {
+            memory_bytes: Some(64 << 20),
+            cpu_quota_milli: Some(500),
+            cpu_shares: Some(256),
+            pids: Some(100),
+            huge_pages: [(2 << 20, 4 << 20), (1 << 30, 0)].into(),
+        };
         settings(&limits, controller, whose, version).iter().map(|s| format!("{}={} ", s.file, s.value)).collect()
     }
 
@@ -160,6 +192,23 @@ mod tests {
         assert_eq!(written(Memory, Container, V1), "memory.limit_in_bytes=67108864 memory.memsw.limit_in_bytes=67108864 ");
         assert_eq!(written(Memory, Pod, V1), "memory.limit_in_bytes=67108864 ");
         assert_eq!(written(Pids, Pod, V1), written(Pids, Pod, V2));
+        assert_eq!(
+            written(Hugetlb, Container, V2),
+            "hugetlb.2MB.rsvd.max=4194304 hugetlb.2MB.max=4194304 hugetlb.1GB.rsvd.max=0 hugetlb.1GB.max=0 "
+        );
+        assert_eq!(
+            written(Hugetlb, Pod, V1),
+            "hugetlb.2MB.rsvd.limit_in_bytes=4194304 hugetlb.2MB.limit_in_bytes=4194304 \
+             hugetlb.1GB.rsvd.limit_in_bytes=0 hugetlb.1GB.limit_in_bytes=0 "
+        );
+    }
+
+    #[test]
+    fn sizes_of_pages_that_nobody_asks_for_are_closed() {
+        let limits = Limits { huge_pages: [(2 << 20, 4 << 20)].into(), ..Limits::default() };
+        let files = ["cgroup.procs", "hugetlb.2MB.max", "hugetlb.2MB.rsvd.max", "hugetlb.1GB.current", "hugetlb.1GB.max", "hugetlb.1GB.rsvd.max"];
+        let closed = no_other_huge_pages(&limits, files.into_iter(), Version::V2);
+        assert_eq!(closed.iter().map(|s| format!("{}={} ", s.file, s.value)).collect::<String>(), "hugetlb.1GB.max=0 hugetlb.1GB.rsvd.max=0 ");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::huge_pages;
 use super::quantity::Quantity;
 
 pub use kept::{claim, daemon_set, deployment, replica_set, service, stateful_set};
@@ -162,6 +163,12 @@ fn pod_requirements(resources: &mut ResourceRequirements, spec: &PodSpec) {
     resources.limits.iter_mut().chain(&mut resources.requests).for_each(canonical);
     if resources.limits.as_ref().is_none_or(BTreeMap::is_empty) {
         return;
+    }
+    // More than what a container has cannot be lent to it, so what is left over for the pod counts as requested.
+    let huge = resources.limits.iter().flatten().filter(|(name, _)| huge_pages::is_resource(name));
+    let huge: Vec<_> = huge.map(|(name, limit)| (name.clone(), limit.clone())).collect();
+    for (name, limit) in huge {
+        resources.requests.get_or_insert_default().entry(name).or_insert(limit);
     }
     for name in ["cpu", "memory"] {
         let sum = together(spec, name);

@@ -22,6 +22,7 @@ mod decode;
 mod default;
 pub mod expand;
 mod fault;
+pub mod huge_pages;
 pub mod indexes;
 mod kinds;
 mod path;

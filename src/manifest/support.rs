@@ -37,7 +37,7 @@ pub enum Verdict {
 pub struct Row {
     /// The object: `spec.containers[].ports[]`; empty for the top.
     pub under: &'static str,
-    /// Field names, blank separated; `*` is any key of a map.
+    /// Field names, blank separated; `*` is any key of a map, `hugepages-*` any that begins so.
     pub fields: &'static str,
     pub verdict: Verdict,
     /// When a field that is not `Done` may be set all the same, in silence.
@@ -183,10 +183,10 @@ const TABLE: &[Row] = &[
 
     done("spec.resources", "limits requests"),
     refused("spec.resources", "claims", "there is no driver for it"),
-    done("spec.resources.limits", "cpu memory"),
-    refused("spec.resources.limits", "*", "only cpu and memory are supported yet"),
-    done("spec.resources.requests", "cpu memory"),
-    refused("spec.resources.requests", "*", "only cpu and memory are supported yet"),
+    done("spec.resources.limits", "cpu memory hugepages-*"),
+    refused("spec.resources.limits", "*", "only cpu, memory and huge pages are supported"),
+    done("spec.resources.requests", "cpu memory hugepages-*"),
+    refused("spec.resources.requests", "*", "only cpu, memory and huge pages are supported"),
 
     done(POD_SECURITY, "runAsUser runAsGroup supplementalGroups seccompProfile appArmorProfile"),
     done(POD_SECURITY, "runAsNonRoot supplementalGroupsPolicy fsGroup fsGroupChangePolicy sysctls"),
@@ -248,12 +248,12 @@ const TABLE: &[Row] = &[
     done("spec.containers[].volumeMounts[]", "mountPropagation recursiveReadOnly"),
     done("spec.containers[].resources", "limits requests"),
     refused("spec.containers[].resources", "claims", "there is no driver for it"),
-    done("spec.containers[].resources.limits", "cpu memory"),
+    done("spec.containers[].resources.limits", "cpu memory hugepages-*"),
     no_effect("spec.containers[].resources.limits", "ephemeral-storage", "what a container writes to its disk is not limited"),
-    refused("spec.containers[].resources.limits", "*", "only cpu and memory are supported yet"),
-    done("spec.containers[].resources.requests", "cpu memory"),
+    refused("spec.containers[].resources.limits", "*", "only cpu, memory and huge pages are supported"),
+    done("spec.containers[].resources.requests", "cpu memory hugepages-*"),
     no_effect("spec.containers[].resources.requests", "ephemeral-storage", ONE_NODE),
-    refused("spec.containers[].resources.requests", "*", "only cpu and memory are supported yet"),
+    refused("spec.containers[].resources.requests", "*", "only cpu, memory and huge pages are supported"),
     done("spec.containers[].restartPolicyRules[]", "action exitCodes"),
     done("spec.containers[].restartPolicyRules[].exitCodes", "operator values"),
     done(SECURITY, "runAsUser runAsGroup capabilities readOnlyRootFilesystem allowPrivilegeEscalation seccompProfile appArmorProfile \
@@ -272,8 +272,7 @@ const TABLE: &[Row] = &[
     done("spec.volumes[].ephemeral.volumeClaimTemplate.metadata", "labels annotations"),
     no_effect("spec.volumes[].ephemeral.volumeClaimTemplate.metadata", "name generateName namespace uid resourceVersion generation creationTimestamp \
               deletionTimestamp deletionGracePeriodSeconds managedFields selfLink ownerReferences finalizers", SERVER),
-    done("spec.volumes[].emptyDir", "sizeLimit"),
-    refused("spec.volumes[].emptyDir", "medium", "huge pages are not supported yet").but(&["\"Memory\""]),
+    done("spec.volumes[].emptyDir", "medium sizeLimit"),
     done("spec.volumes[].hostPath", "path type"),
     done("spec.volumes[].configMap", "name items defaultMode optional"),
     done("spec.volumes[].configMap.items[]", KEY_TO_PATH),
@@ -339,7 +338,7 @@ impl Table {
     /// The field names of an object.
     pub fn fields(&self, under: &str) -> impl Iterator<Item = &'static str> {
         let (table, under) = self.home(under);
-        table.rows().filter(move |row| row.under == under).flat_map(|row| row.fields.split_whitespace()).filter(|field| *field != "*")
+        table.rows().filter(move |row| row.under == under).flat_map(|row| row.fields.split_whitespace()).filter(|field| !field.ends_with('*'))
     }
 
     /// The objects that have a field of this name, the shallow ones of the kind itself first.
@@ -353,8 +352,9 @@ impl Table {
     /// The row that judges a field. A named field comes before `*`.
     pub fn row(&self, under: &str, name: &str) -> Option<&'static Row> {
         let (table, under) = self.home(under);
-        let find = |name: &str| table.rows().find(|row| row.under == under && row.fields.split_whitespace().any(|field| field == name));
-        find(name).or_else(|| find("*"))
+        let find = |fits: &dyn Fn(&str) -> bool| table.rows().find(|row| row.under == under && row.fields.split_whitespace().any(fits));
+        let begins = |field: &str| field != "*" && field.strip_suffix('*').is_some_and(|start| name.starts_with(start));
+        find(&|field| field == name).or_else(|| find(&begins)).or_else(|| find(&|field| field == "*"))
     }
 }
 

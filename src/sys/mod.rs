@@ -10,6 +10,7 @@
 pub mod bpf;
 pub mod devices;
 pub mod file;
+pub mod huge_pages;
 pub mod leaf;
 pub mod mount;
 pub mod net;

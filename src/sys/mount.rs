@@ -198,6 +198,15 @@ pub fn tmpfs(path: &Path, source: &str, size: Option<u64>, mode: u32) -> Result<
     attach(tree, target).map_err(|e| e.doing(format_args!("mounting a tmpfs on {}", path.display())))
 }
 
+/// A hugetlbfs with pages of `page` bytes on a path that we trust, of at most `size` bytes. The pages are taken only when a file is mapped.
+pub fn hugetlbfs(path: &Path, page: u64, size: Option<u64>, mode: u32) -> Result<()> {
+    let mut options = vec![("pagesize".to_owned(), page.to_string()), ("mode".to_owned(), format!("{mode:o}"))];
+    options.extend(size.map(|bytes| ("size".to_owned(), bytes.to_string())));
+    let tree = new_filesystem("hugetlbfs", "nodev", &options, Limits::default())?;
+    let target = super::file::open(path, rustix::fs::OFlags::PATH)?;
+    attach(tree, target).map_err(|e| e.doing(format_args!("mounting a hugetlbfs on {}", path.display())))
+}
+
 /// Takes a mount off a path that we trust, as soon as nobody uses it any more.
 pub fn unmount(path: &Path) -> Result<()> {
     mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).map_err(failed("umount2", path.display()))

@@ -1,7 +1,7 @@
 //! Volumes: what a pod's containers share, before anything is mounted into one of them.
 //!
 //! ```text
-//! <dir>/kubernetes.io~empty-dir/NAME     emptyDir, on disk, or a tmpfs on that directory (medium: Memory)
+//! <dir>/kubernetes.io~empty-dir/NAME     emptyDir, on disk, or a tmpfs or a hugetlbfs on that directory (medium: Memory, HugePages)
 //! <dir>/kubernetes.io~configmap/NAME     configMap, on disk
 //! <dir>/kubernetes.io~secret/NAME        secret, on a tmpfs; likewise ~downward-api and ~projected
 //! the path itself                        hostPath, after the check of its type; the directory of a claim, which outlives the pod
@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, PodSpec, Volume};
 
 use crate::error::{Error, Result};
+use crate::manifest::huge_pages;
 use crate::manifest::quantity::Quantity;
 use crate::sys::{file, mount};
 
@@ -62,7 +63,7 @@ pub struct Volumes {
 struct Source {
     name: String,
     path: PathBuf,
-    /// Whether a tmpfs of ours is mounted on it.
+    /// Whether a file system of ours is mounted on it.
     mounted: bool,
     /// Whether we made the directory in this set-up.
     new: bool,
@@ -84,7 +85,7 @@ impl Volumes {
         let mut volumes = Volumes { dir: dir.to_owned(), set_up: Vec::new(), group, change };
         // An image is a container's to find, and nothing of it is the pod's own.
         for volume in pod.volumes.iter().flatten().filter(|volume| volume.image.is_none()) {
-            match volumes.add(volume, memory, contents, claim) {
+            match volumes.add(pod, volume, memory, contents, claim) {
                 Ok(source) => volumes.set_up.push(source),
                 Err(error) => {
                     volumes.set_up.iter().rev().for_each(Source::take_back);
@@ -95,7 +96,7 @@ impl Volumes {
         Ok(volumes)
     }
 
-    fn add(&self, volume: &Volume, memory: Option<u64>, contents: &Contents<'_>, claim: &ClaimDirectory<'_>) -> Result<Source> {
+    fn add(&self, pod: &PodSpec, volume: &Volume, memory: Option<u64>, contents: &Contents<'_>, claim: &ClaimDirectory<'_>) -> Result<Source> {
         let name = volume.name.clone();
         if name.is_empty() || name.contains(['/', '\0']) || name == "." || name == ".." {
             return Err(Error::said("the name cannot be that of a directory"));
@@ -120,7 +121,7 @@ impl Volumes {
             (None, Some(kind)) => return Err(Error::said(format!("volumes of kind {kind} are not supported"))),
         };
         let mut made = Source::make(name, self.dir.join(EMPTY_DIR))?;
-        match made.fill(source, self.group, memory) {
+        match made.fill(source, self.group, pod, memory) {
             Ok(()) => Ok(made),
             Err(error) => {
                 made.take_back();
@@ -182,14 +183,21 @@ impl Source {
     }
 
     /// Gives the directory of an emptyDir its medium and its owner.
-    fn fill(&mut self, source: &EmptyDirVolumeSource, group: Option<i64>, memory: Option<u64>) -> Result<()> {
+    fn fill(&mut self, source: &EmptyDirVolumeSource, group: Option<i64>, pod: &PodSpec, memory: Option<u64>) -> Result<()> {
         match source.medium.as_deref().unwrap_or("") {
             "" => {}
             "Memory" => {
                 mount::tmpfs(&self.path, "tmpfs", tmpfs_size(source, memory), 0o1777)?;
                 self.mounted = true;
             }
-            other => return Err(Error::said(format!("emptyDir medium {other:?} is not supported; minipod knows \"\" and \"Memory\""))),
+            medium if huge_pages::is_medium(medium) => {
+                let page = huge_pages::page_size_of_medium(pod, medium).map_err(Error::said)?;
+                // Zero is none of them here, to a pod that has none.
+                let most = size_limit(source).into_iter().chain([huge_pages::total_of_size(pod, page)]).min();
+                mount::hugetlbfs(&self.path, page, most, 0o777)?;
+                self.mounted = true;
+            }
+            other => return Err(Error::said(format!("unknown storage medium {other:?}"))),
         }
         // The kubelet passes no fsGroupChangePolicy on for an emptyDir.
         group.map_or(Ok(()), |group| give_to_group(&self.path, group, false, Change::Always))
@@ -282,8 +290,12 @@ fn kind_of(volume: &Volume) -> Option<String> {
 
 /// The smaller of sizeLimit and `memory`. Zero is no limit, to Kubernetes as to tmpfs.
 fn tmpfs_size(source: &EmptyDirVolumeSource, memory: Option<u64>) -> Option<u64> {
-    let limit = source.size_limit.as_ref().and_then(|limit| u64::try_from(Quantity::parse(&limit.0).ok()?.bytes()).ok());
-    limit.into_iter().chain(memory).filter(|size| *size > 0).min()
+    size_limit(source).into_iter().chain(memory).min()
+}
+
+fn size_limit(source: &EmptyDirVolumeSource) -> Option<u64> {
+    let limit = u64::try_from(Quantity::parse(&source.size_limit.as_ref()?.0).ok()?.bytes()).ok();
+    limit.filter(|size| *size > 0)
 }
 
 /// Makes the directory of an emptyDir, open to every user of every container. False if it was there.

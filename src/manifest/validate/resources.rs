@@ -9,6 +9,7 @@ use super::containers::word;
 use super::names;
 use crate::manifest::default;
 use crate::manifest::fault::Findings;
+use crate::manifest::huge_pages;
 use crate::manifest::path::At;
 use crate::manifest::quantity::Quantity;
 
@@ -65,7 +66,7 @@ pub fn of(resources: &ResourceRequirements, whose: Of, at: &At, findings: &mut F
         }
     }
     let names = || limits.keys().chain(requests.keys());
-    if names().any(|name| is_huge(name)) && !names().any(|name| matches!(*name, "cpu" | "memory")) {
+    if names().any(|name| huge_pages::is_resource(name)) && !names().any(|name| matches!(*name, "cpu" | "memory")) {
         findings.forbidden(at, "HugePages require cpu or memory");
     }
 }
@@ -76,7 +77,7 @@ pub fn of_pod(spec: &PodSpec, at: &At, findings: &mut Findings) {
     let resources_at = at.field("resources");
     of(whole, Of::Pod, &resources_at, findings);
     let amount = |list: &Option<BTreeMap<String, Text>>, name: &str| list.as_ref()?.get(name).and_then(|text| Quantity::parse(&text.0).ok());
-    for name in OF_PODS {
+    for name in OF_PODS.iter().copied().chain(huge_pages::resources(spec)) {
         if let (Some(request), Some(together)) = (amount(&whole.requests, name), default::together(spec, name))
             && request < together
         {
@@ -137,15 +138,15 @@ fn name(name: &str, whose: Of, at: &At, findings: &mut Findings) {
     let right = wrong.is_empty();
     wrong.into_iter().for_each(|said| findings.invalid(at, name, said));
     let plain = !name.contains('/');
-    let known = STANDARD.contains(&name) || OF_QUOTAS.contains(&name) || is_huge(name);
+    let known = STANDARD.contains(&name) || OF_QUOTAS.contains(&name) || huge_pages::is_resource(name);
     if right && plain && !known {
         findings.invalid(at, name, "must be a standard resource type or fully qualified");
     }
     match whose {
-        Of::Pod if right && (known || !plain) && !matches!(name, "cpu" | "memory") && !is_huge(name) => {
+        Of::Pod if right && (known || !plain) && !matches!(name, "cpu" | "memory") && !huge_pages::is_resource(name) => {
             findings.unsupported(at, name, &["cpu", "hugepages-", "memory"]);
         }
-        Of::Container if plain && !STANDARD.contains(&name) && !is_huge(name) => findings.invalid(at, name, "must be a standard resource for containers"),
+        Of::Container if plain && !STANDARD.contains(&name) && !huge_pages::is_resource(name) => findings.invalid(at, name, "must be a standard resource for containers"),
         Of::Container if !plain && !may_be_overcommitted(name) && name.starts_with("requests.") => {
             findings.invalid(at, name, "doesn't follow extended resource name standard");
         }
@@ -160,17 +161,22 @@ fn amount_of(name: &str, amount: Quantity, at: &At, findings: &mut Findings) {
     if !may_be_overcommitted(name) && !amount.is_whole() {
         findings.invalid(at, amount.to_string(), "must be an integer");
     }
+    if huge_pages::is_resource(name) && !is_whole_pages(name, amount) {
+        findings.invalid(at, amount.to_string(), format!("{amount} is not positive integer multiple of {name}"));
+    }
     if matches!(name, "memory" | "ephemeral-storage") && !amount.is_whole() {
         findings.warn(at, format!("fractional byte value \"{amount}\" is invalid, must be an integer"));
     }
 }
 
+/// `IsHugePageResourceValueDivisible`: nothing at all is a multiple as well.
+fn is_whole_pages(name: &str, amount: Quantity) -> bool {
+    huge_pages::page_size(name).is_some_and(|size| u64::try_from(amount.bytes()).is_ok_and(|bytes| bytes.is_multiple_of(size)))
+}
+
 /// More may be requested than there is only of what the node itself shares out: its own kinds, and not huge pages.
 fn may_be_overcommitted(name: &str) -> bool {
     let native = !name.contains('/') || name.split('/').next().is_some_and(|prefix| prefix == "kubernetes.io" || prefix.ends_with(".kubernetes.io"));
-    native && !is_huge(name)
+    native && !huge_pages::is_resource(name)
 }
 
-fn is_huge(name: &str) -> bool {
-    name.starts_with("hugepages-")
-}

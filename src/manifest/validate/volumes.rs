@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 
-use k8s_openapi::api::core::v1::{Container, PodSpec, Volume, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, PodSpec, Volume, VolumeMount};
 use serde_json::Value;
 
 use super::names;
 use crate::manifest::fault::Findings;
+use crate::manifest::huge_pages;
 use crate::manifest::path::At;
 use crate::manifest::quantity::Quantity;
 
@@ -18,7 +19,7 @@ pub fn all<'v>(spec: &'v PodSpec, at: &At, findings: &mut Findings) -> HashSet<&
     for (index, volume) in spec.volumes.iter().flatten().enumerate() {
         let at = at.index(index);
         let before = findings.count();
-        one(volume, &at, findings);
+        one(volume, spec, &at, findings);
         if volume.name.is_empty() {
             findings.required(&at.field("name"), "");
         } else {
@@ -34,20 +35,12 @@ pub fn all<'v>(spec: &'v PodSpec, at: &At, findings: &mut Findings) -> HashSet<&
     known
 }
 
-fn one(volume: &Volume, at: &At, findings: &mut Findings) {
+fn one(volume: &Volume, spec: &PodSpec, at: &At, findings: &mut Findings) {
     for kind in kinds(volume).iter().skip(1) {
         findings.forbidden(&at.field(kind), "may not specify more than 1 volume type");
     }
-    if let Some(limit) = volume.empty_dir.as_ref().and_then(|empty| empty.size_limit.as_ref()) {
-        let at = at.field("emptyDir");
-        match Quantity::parse(&limit.0) {
-            Err(said) => findings.invalid(&at.field("sizeLimit"), &limit.0, said),
-            Ok(size) if size.is_negative() => findings.forbidden(&at.field("sizeLimit"), "SizeLimit field must be a valid resource quantity"),
-            Ok(_) if volume.empty_dir.as_ref().and_then(|empty| empty.medium.as_deref()) != Some("Memory") => {
-                findings.warn(&at.field("sizeLimit"), "is kept only with medium Memory; nothing evicts a pod that writes more to disk");
-            }
-            Ok(_) => {}
-        }
+    if let Some(empty) = &volume.empty_dir {
+        empty_dir(empty, spec, &at.field("emptyDir"), findings);
     }
     if let Some(image) = &volume.image {
         let at = at.field("image");
@@ -66,6 +59,27 @@ fn one(volume: &Volume, at: &At, findings: &mut Findings) {
             _ => {}
         }
         super::containers::word(host.type_.as_deref(), HOST_PATH_TYPES, &at.field("type"), findings);
+    }
+}
+
+/// The API server takes any medium; what the kubelet would not mount (`pkg/volume/emptydir`) is told before anything starts.
+fn empty_dir(empty: &EmptyDirVolumeSource, spec: &PodSpec, at: &At, findings: &mut Findings) {
+    let medium = empty.medium.as_deref().unwrap_or_default();
+    if huge_pages::is_medium(medium) {
+        if let Err(said) = huge_pages::page_size_of_medium(spec, medium) {
+            findings.invalid(&at.field("medium"), medium, said);
+        }
+    } else if !matches!(medium, "" | "Memory") {
+        findings.unsupported(&at.field("medium"), medium, &["HugePages", "HugePages-", "Memory"]);
+    }
+    let Some(limit) = &empty.size_limit else { return };
+    match Quantity::parse(&limit.0) {
+        Err(said) => findings.invalid(&at.field("sizeLimit"), &limit.0, said),
+        Ok(size) if size.is_negative() => findings.forbidden(&at.field("sizeLimit"), "SizeLimit field must be a valid resource quantity"),
+        Ok(_) if medium.is_empty() => {
+            findings.warn(&at.field("sizeLimit"), "is kept only with medium Memory; nothing evicts a pod that writes more to disk");
+        }
+        Ok(_) => {}
     }
 }
 

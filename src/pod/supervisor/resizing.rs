@@ -67,7 +67,7 @@ impl Supervisor {
         let before = cgroup::limits::of_pod(pod_spec(&self.pod));
         let since = whole_seconds(Timestamp::now());
         // One that begins before the last is carried out goes on from where that had begun.
-        let before = self.resizing.as_ref().map_or(before, |resizing| resizing.before);
+        let before = self.resizing.as_ref().map_or(before, |resizing| resizing.before.clone());
         let whole = self.resizing.take().map_or_else(|| pod_spec(&self.pod).resources.clone(), |resizing| resizing.whole);
         self.pod.spec = asked.spec;
         self.pod.metadata.generation = Some(self.pod.metadata.generation.unwrap_or(1) + 1);
@@ -300,6 +300,8 @@ fn largest(one: &Limits, other: &Limits) -> Limits {
         cpu_quota_milli: limit(one.cpu_quota_milli, other.cpu_quota_milli),
         cpu_shares: one.cpu_shares.max(other.cpu_shares),
         pids: limit(one.pids, other.pids),
+        // No change reaches them.
+        huge_pages: other.huge_pages.clone(),
     }
 }
 
@@ -374,6 +376,6 @@ mod tests {
         let (one, other) =
             (Limits { memory_bytes: Some(1), cpu_quota_milli: Some(5), ..Limits::default() }, Limits { memory_bytes: Some(2), ..Limits::default() });
         assert_eq!(largest(&one, &other), Limits { memory_bytes: Some(2), ..Limits::default() }, "no limit is the highest");
-        assert!(grows(&one, &other) && !grows(&other, &Limits { memory_bytes: Some(1), ..other }));
+        assert!(grows(&one, &other) && !grows(&other, &Limits { memory_bytes: Some(1), ..other.clone() }));
     }
 }
