@@ -209,7 +209,10 @@ fn volumes_and_mounts_follow_their_rules() {
             "volumes: [{name: v, emptyDir: {medium: HugePages}}]",
             &["emptyDir.medium: Invalid value: \"HugePages\": medium HugePages: hugePages storage requested, but there is no resource request for huge pages"],
         ),
-        ("volumes: [{name: v, emptyDir: {medium: Disk}}]", &["emptyDir.medium: Unsupported value: \"Disk\": supported values: \"HugePages\", \"HugePages-\", \"Memory\""]),
+        (
+            "volumes: [{name: v, emptyDir: {medium: Disk}}]",
+            &["emptyDir.medium: Unsupported value: \"Disk\": supported values: \"HugePages\", \"HugePages-\", \"Memory\""],
+        ),
         ("volumes: [{name: v, emptyDir: {sizeLimit: 1Mb}}]", &["emptyDir.sizeLimit: Invalid value: \"1Mb\": quantities must match"]),
         ("volumes: [{name: v, hostPath: {}}]", &["hostPath.path: Required value"]),
         (

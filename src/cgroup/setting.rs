@@ -192,10 +192,7 @@ mod tests {
         assert_eq!(written(Memory, Container, V1), "memory.limit_in_bytes=67108864 memory.memsw.limit_in_bytes=67108864 ");
         assert_eq!(written(Memory, Pod, V1), "memory.limit_in_bytes=67108864 ");
         assert_eq!(written(Pids, Pod, V1), written(Pids, Pod, V2));
-        assert_eq!(
-            written(Hugetlb, Container, V2),
-            "hugetlb.2MB.rsvd.max=4194304 hugetlb.2MB.max=4194304 hugetlb.1GB.rsvd.max=0 hugetlb.1GB.max=0 "
-        );
+        assert_eq!(written(Hugetlb, Container, V2), "hugetlb.2MB.rsvd.max=4194304 hugetlb.2MB.max=4194304 hugetlb.1GB.rsvd.max=0 hugetlb.1GB.max=0 ");
         assert_eq!(
             written(Hugetlb, Pod, V1),
             "hugetlb.2MB.rsvd.limit_in_bytes=4194304 hugetlb.2MB.limit_in_bytes=4194304 \

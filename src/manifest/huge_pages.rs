@@ -80,11 +80,6 @@ pub fn page_size_of_medium(spec: &PodSpec, medium: &str) -> Result<u64, String> 
     }
 }
 
-/// The bytes of pages of this size that the whole pod has.
-pub fn total_of_size(spec: &PodSpec, page_size: u64) -> u64 {
-    resources(spec).into_iter().filter(|name| self::page_size(name) == Some(page_size)).map(|name| total(spec, name)).fold(0, u64::saturating_add)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,7 +114,7 @@ mod tests {
     fn a_pod_has_what_its_containers_have_at_once() {
         let container = |name: &str, amount: &str| json!({ "name": name, "resources": { "requests": { "hugepages-2Mi": amount } } });
         let mut spec = json!({ "initContainers": [container("i", "8Mi")], "containers": [container("a", "2Mi"), container("b", "4Mi")] });
-        let total = |spec: &serde_json::Value| total_of_size(&serde_json::from_value(spec.clone()).unwrap(), 2 << 20);
+        let total = |spec: &serde_json::Value| super::total(&serde_json::from_value(spec.clone()).unwrap(), "hugepages-2Mi");
         assert_eq!(total(&spec), 8 << 20);
         spec["resources"] = json!({ "limits": { "hugepages-2Mi": "10Mi" } });
         assert_eq!(total(&spec), 10 << 20);

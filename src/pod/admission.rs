@@ -51,7 +51,8 @@ fn others(places: &Places, pod: &Pod) -> Result<Vec<Pod>> {
 fn judge_alone(pod: &Pod) -> Option<Rejection> {
     let spec = pod_spec(pod);
     let sysctls = sysctl::forbidden(spec).map(|message| Rejection { reason: "SysctlForbidden".into(), message });
-    sysctls.or_else(|| wants_apparmor(spec).then(|| Rejection { reason: "AppArmor".into(), message: format!("Cannot enforce AppArmor: {}", why_no_apparmor()) }))
+    sysctls
+        .or_else(|| wants_apparmor(spec).then(|| Rejection { reason: "AppArmor".into(), message: format!("Cannot enforce AppArmor: {}", why_no_apparmor()) }))
 }
 
 /// A hostPort that a running pod has. Those of hostNetwork pods count: their containerPorts are hostPorts.

@@ -192,9 +192,9 @@ impl Source {
             }
             medium if huge_pages::is_medium(medium) => {
                 let page = huge_pages::page_size_of_medium(pod, medium).map_err(Error::said)?;
-                // Zero is none of them here, to a pod that has none.
-                let most = size_limit(source).into_iter().chain([huge_pages::total_of_size(pod, page)]).min();
-                mount::hugetlbfs(&self.path, page, most, 0o777)?;
+                // Without a sizeLimit the cgroups alone bound it. A file system with a size of its own loses a page of it, until it is unmounted,
+                // each time a cgroup refuses one (seen on 6.18).
+                mount::hugetlbfs(&self.path, page, size_limit(source), 0o777)?;
                 self.mounted = true;
             }
             other => return Err(Error::said(format!("unknown storage medium {other:?}"))),

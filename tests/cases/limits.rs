@@ -8,7 +8,7 @@ use crate::inits::exit;
 use crate::left;
 use crate::pod::{Pod, once, serve};
 use crate::world::{World, container};
-use crate::{Case, case};
+use crate::{Case, case, needs};
 
 /// All values of a cgroup file beneath the world's cgroup.
 pub fn values(world: &World, file: &str) -> Vec<String> {
@@ -131,4 +131,55 @@ pub const CASES: &[Case] = &[
             assert!(world.moments("i Survived").is_empty());
         },
     },
+    Case {
+        id: "RES-H1",
+        needs: &["cgroup.hugetlb", "hugepages"],
+        run: |world| {
+            let _pages = needs::Reserved::pages(4).expect("they could be reserved before");
+            let resources = |amount: &str| json!({ "limits": { "cpu": "1", "hugepages-2Mi": amount } });
+            let limit = json!([{ "name": "LIMIT", "valueFrom": { "resourceFieldRef": { "resource": "limits.hugepages-2Mi", "divisor": "1Mi" } } }]);
+            let stay = serve("0", 0);
+            let pod = Pod::new("p", "Always").app("a", &format!("echo $LIMIT >/story/limit; {stay}")).app("b", &stay).app("none", &stay);
+            let pod = pod.with("a", "resources", resources("2Mi")).with("a", "env", limit).with("b", "resources", resources("4Mi"));
+            let pod = pod.with("b", "securityContext", json!({ "runAsUser": 1000 }));
+            world.apply(&pod.volume("h", json!({ "emptyDir": { "medium": "HugePages" } }), &[("a", "/h"), ("b", "/h"), ("none", "/h")]));
+            world.wait_ready("p");
+            assert_eq!(world.written("limit"), "2\n");
+            // fallocate(2) takes the pages at once, and writes none.
+            let take = |container: &str, size: &str| world.exec("p", container, &["fallocate", "-l", size, &format!("/h/{container}")]).code;
+            assert_ne!(take("none", "2M"), 0, "who asks for none gets none");
+            assert_eq!(take("a", "2M"), 0);
+            assert_ne!(take("a", "4M"), 0, "the limit of the container");
+            assert_eq!(take("b", "4M"), 0, "all users may write, and each container has its own");
+            assert_eq!(world.exec("p", "none", &["stat", "-c", "%s %b", "/h/b"]).ok(), "4194304 8192\n");
+            let all = ["hugetlb.2MB.max", "hugetlb.2MB.limit_in_bytes"].map(|file| values(world, file)).concat();
+            assert!(["0", "2097152", "4194304", "6291456"].iter().all(|bytes| all.iter().any(|v| v == bytes)), "{all:?}");
+            // A page that is promised is not promised again.
+            let late = || Pod::new("late", "Never").app("a", &once("0", 0)).with("a", "resources", resources("4Mi"));
+            world.apply(&late());
+            let refused = world.wait_phase("late", "Failed");
+            assert_eq!(refused["status"]["reason"], "OutOfhugepages-2Mi");
+            world.delete("late");
+            world.delete("p");
+            world.apply(&late());
+            world.wait_phase("late", "Succeeded");
+            world.delete("late");
+        },
+    },
+    case("RES-H2", |world| {
+        // More than any machine has, and a size that none has.
+        for (resource, amount, bytes) in [("hugepages-2Mi", "1Pi", 1u64 << 50), ("hugepages-6Mi", "6Mi", 6 << 20)] {
+            let pod = Pod::new("p", "Always").app("a", &serve("0", 0)).volume("h", json!({ "emptyDir": { "medium": "HugePages" } }), &[("a", "/h")]);
+            world.apply(&pod.with("a", "resources", json!({ "limits": { "memory": "16Mi", resource: amount } })));
+            let pod = world.wait_phase("p", "Failed");
+            assert_eq!(pod["status"]["reason"], format!("OutOf{resource}"));
+            let message = pod["status"]["message"].as_str().unwrap_or_default();
+            let words = format!("Pod was rejected: Node didn't have enough resource: {resource}, requested: {bytes}, used: ");
+            assert!(message.starts_with(&words), "{message}");
+            assert_eq!(world.row("p").status, format!("OutOf{resource}"));
+            world.assert_silent("a");
+            assert!(left::cgroups(world.cgroup()).is_empty(), "nothing of it was made");
+            world.delete("p");
+        }
+    }),
 ];

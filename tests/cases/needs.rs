@@ -48,14 +48,39 @@ fn look(word: &str) -> bool {
         "docker-registry" => crate::registry::debian_registry().is_some(),
         "unshare" => works(&["unshare", "--version"]),
         "setpriv" => works(&["setpriv", "--version"]),
-        "cgroup.memory" | "cgroup.cpu" | "cgroup.pids" => controller(&word["cgroup.".len()..]),
+        "cgroup.memory" | "cgroup.cpu" | "cgroup.pids" | "cgroup.hugetlb" => controller(&word["cgroup.".len()..]),
         "idmap" => idmap(),
         // Less than before takes CAP_SYS_RESOURCE, which not every machine gives to root.
         "oom_score_adj" => works(&["sh", "-c", "echo -997 >/proc/self/oom_score_adj"]),
         // What is written to a disk can be dropped from memory, what is written to a file system in memory cannot.
         "disk" => works(&["sh", "-c", "case $(stat -f -c %T ${TMPDIR:-/tmp}) in tmpfs|ramfs|overlayfs) exit 1; esac"]),
+        "hugepages" => Reserved::pages(4).is_some(),
         "script" => works(&["script", "--version"]),
         _ => panic!("no such need: {word}"),
+    }
+}
+
+/// Huge pages of 2 MiB that the machine keeps while this lives, beyond those it kept before.
+pub struct Reserved(u64);
+
+impl Reserved {
+    const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+
+    fn now() -> Option<u64> {
+        std::fs::read_to_string(Self::POOL).ok()?.trim().parse().ok()
+    }
+
+    /// None where memory is too scattered, or the kernel has no such pages.
+    pub fn pages(count: u64) -> Option<Reserved> {
+        let before = Reserved(Self::now()?);
+        std::fs::write(Self::POOL, (before.0 + count).to_string()).ok()?;
+        (Self::now()? >= before.0 + count).then_some(before)
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let _ = std::fs::write(Self::POOL, self.0.to_string());
     }
 }
 

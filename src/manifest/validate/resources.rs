@@ -146,7 +146,9 @@ fn name(name: &str, whose: Of, at: &At, findings: &mut Findings) {
         Of::Pod if right && (known || !plain) && !matches!(name, "cpu" | "memory") && !huge_pages::is_resource(name) => {
             findings.unsupported(at, name, &["cpu", "hugepages-", "memory"]);
         }
-        Of::Container if plain && !STANDARD.contains(&name) && !huge_pages::is_resource(name) => findings.invalid(at, name, "must be a standard resource for containers"),
+        Of::Container if plain && !STANDARD.contains(&name) && !huge_pages::is_resource(name) => {
+            findings.invalid(at, name, "must be a standard resource for containers")
+        }
         Of::Container if !plain && !may_be_overcommitted(name) && name.starts_with("requests.") => {
             findings.invalid(at, name, "doesn't follow extended resource name standard");
         }
@@ -179,4 +181,3 @@ fn may_be_overcommitted(name: &str) -> bool {
     let native = !name.contains('/') || name.split('/').next().is_some_and(|prefix| prefix == "kubernetes.io" || prefix.ends_with(".kubernetes.io"));
     native && !huge_pages::is_resource(name)
 }
-
