@@ -30,14 +30,14 @@ impl Base {
         Base { hierarchies: Hierarchies::detect().unwrap(), name }
     }
 
-    fn pod(&self, uid: &str, pod: Limits, containers: &[Limits]) -> PodCgroup {
-        PodCgroup::create(&self.hierarchies, &self.name, uid, &pod, containers).unwrap()
+    fn pod(&self, uid: &str, pod: &Limits, containers: &[Limits]) -> PodCgroup {
+        PodCgroup::create(&self.hierarchies, &self.name, uid, pod, containers).unwrap()
     }
 
     /// A pod of one container with these limits, and what is not enforced of them.
-    fn container(&self, limits: Limits) -> (PodCgroup, Cgroup, Vec<String>) {
-        let pod = self.pod("u", limits, &[limits]);
-        let (container, unenforced) = pod.container("web", 0, &limits).unwrap();
+    fn container(&self, limits: &Limits) -> (PodCgroup, Cgroup, Vec<String>) {
+        let pod = self.pod("u", limits, std::slice::from_ref(limits));
+        let (container, unenforced) = pod.container("web", 0, limits).unwrap();
         let told = pod.unenforced().iter().chain(&unenforced).map(|unenforced| unenforced.what.clone()).collect();
         (pod, container, told)
     }
@@ -84,8 +84,8 @@ fn file(dir: &Path, name: &str) -> String {
 #[test]
 fn a_pod_is_made_and_removed_and_leaves_nothing() {
     let base = Base::new();
-    let limits = Limits { memory_bytes: Some(64 << 20), cpu_quota_milli: Some(500), cpu_shares: Some(256), pids: Some(50) };
-    let pod = base.pod("1-2-3", limits, &[limits]);
+    let limits = Limits { memory_bytes: Some(64 << 20), cpu_quota_milli: Some(500), cpu_shares: Some(256), pids: Some(50), ..Limits::default() };
+    let pod = base.pod("1-2-3", &limits, std::slice::from_ref(&limits));
     let (web, _) = pod.container("web", 0, &limits).unwrap();
     let pause = pod.pause().unwrap();
     assert!(web.path().ends_with(format!("{}/pod1-2-3/web-0", base.name)) && pause.path().ends_with("pod1-2-3/pause"));
@@ -102,17 +102,37 @@ fn a_pod_is_made_and_removed_and_leaves_nothing() {
 #[test]
 fn only_hierarchies_that_the_pod_needs_are_used() {
     let base = Base::new();
-    let pod = base.pod("u", Limits::default(), &[Limits::default()]);
+    let pod = base.pod("u", &Limits::default(), &[Limits::default()]);
     let (web, unenforced) = pod.container("web", 0, &Limits::default()).unwrap();
     assert!(web.join_files().unwrap().is_empty() && unenforced.is_empty() && pod.unenforced().is_empty());
     assert_eq!(base.left(), [base.hierarchies.unified().join(&base.name)]);
 }
 
 #[test]
+fn pages_that_nobody_asks_for_are_none() {
+    let base = Base::new();
+    let limits = Limits { huge_pages: [(2 << 20, 4 << 20)].into(), ..Limits::default() };
+    let (pod, web, told) = base.container(&limits);
+    let dirs = match base.hierarchies.home(Controller::Hugetlb) {
+        Home::Unified => [pod.whole().path().to_owned(), web.path().to_owned()],
+        Home::V1(mount) => ["podu", "podu/web-0"].map(|leaf| mount.join(&base.name).join(leaf)),
+        Home::Nowhere => return assert_eq!(told, ["hugetlb limit"]),
+    };
+    for dir in dirs {
+        let files = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let limits: Vec<String> = files.filter(|name| name.starts_with("hugetlb.") && (name.ends_with(".max") || name.ends_with(".limit_in_bytes"))).collect();
+        assert_eq!(told.is_empty(), limits.iter().any(|name| name.contains("2MB")), "{told:?} {limits:?}");
+        for name in limits {
+            assert_eq!(file(&dir, &name), if name.contains(".2MB.") { "4194304" } else { "0" }, "{name}");
+        }
+    }
+}
+
+#[test]
 fn the_values_are_in_the_files() {
     let base = Base::new();
-    let limits = Limits { memory_bytes: Some(64 << 20), cpu_quota_milli: Some(500), cpu_shares: Some(256), pids: Some(50) };
-    let (pod, web, told) = base.container(limits);
+    let limits = Limits { memory_bytes: Some(64 << 20), cpu_quota_milli: Some(500), cpu_shares: Some(256), pids: Some(50), ..Limits::default() };
+    let (pod, web, told) = base.container(&limits);
     let v1 = |mount: &Path, file_name| file(&mount.join(&base.name).join("podu/web-0"), file_name);
     match base.hierarchies.home(Controller::Cpu) {
         Home::Unified => {
@@ -135,7 +155,7 @@ fn the_values_are_in_the_files() {
 #[test]
 fn a_memory_limit_kills_and_the_kill_is_counted() {
     let base = Base::new();
-    let (_pod, web, told) = base.container(Limits { memory_bytes: Some(24 << 20), ..Limits::default() });
+    let (_pod, web, told) = base.container(&Limits { memory_bytes: Some(24 << 20), ..Limits::default() });
     if base.hierarchies.home(Controller::Memory) == Home::Nowhere {
         assert_eq!(told, ["memory limit"]);
         return;
@@ -153,7 +173,7 @@ fn a_memory_limit_kills_and_the_kill_is_counted() {
 #[test]
 fn a_process_limit_refuses_a_fork() {
     let base = Base::new();
-    let (_pod, web, told) = base.container(Limits { pids: Some(1), ..Limits::default() });
+    let (_pod, web, told) = base.container(&Limits { pids: Some(1), ..Limits::default() });
     let output = run(&web, "(exit 7); exit 8");
     match base.hierarchies.home(Controller::Pids) {
         Home::Nowhere => assert_eq!((told, output.status.code()), (vec!["pids limit".into()], Some(8))),
@@ -164,7 +184,7 @@ fn a_process_limit_refuses_a_fork() {
 #[test]
 fn a_container_may_open_null_and_not_the_kernels_log() {
     let base = Base::new();
-    let (_pod, web, _) = base.container(Limits::default());
+    let (_pod, web, _) = base.container(&Limits::default());
     let dir = tempfile::tempdir().unwrap();
     let script = format!("cat /dev/null && : > /dev/null && mknod {}/disk b 254 0 && cat /dev/kmsg", dir.path().display());
     DeviceProgram::load(&Devices::of_containers()).unwrap().attach(web.dir()).unwrap();
@@ -177,7 +197,7 @@ fn a_container_may_open_null_and_not_the_kernels_log() {
 #[test]
 fn frozen_processes_stand_still_and_can_be_thawed_and_killed() {
     let base = Base::new();
-    let (_pod, web, _) = base.container(Limits::default());
+    let (_pod, web, _) = base.container(&Limits::default());
     let mut child = start(&web, "while :; do :; done");
     assert!(web.is_populated().unwrap());
     assert_eq!(web.processes().unwrap(), [child.id()]);
@@ -197,7 +217,7 @@ fn frozen_processes_stand_still_and_can_be_thawed_and_killed() {
 fn a_kill_reaches_grandchildren_and_removal_waits_for_them() {
     let base = Base::new();
     let limits = Limits { pids: Some(100), ..Limits::default() };
-    let (pod, web, _) = base.container(limits);
+    let (pod, web, _) = base.container(&limits);
     // What the container did to its own cgroup is removed as well.
     let inner = web.path().join("made-inside");
     std::fs::create_dir(&inner).unwrap();
@@ -214,7 +234,7 @@ fn a_kill_reaches_grandchildren_and_removal_waits_for_them() {
 #[test]
 fn removal_without_a_kill_names_who_is_still_there_and_can_be_repeated() {
     let base = Base::new();
-    let (pod, web, _) = base.container(Limits::default());
+    let (pod, web, _) = base.container(&Limits::default());
     let mut child = start(&web, "read line");
     let errors = web.remove(Duration::ZERO);
     assert!(errors.len() == 1 && errors[0].to_string().contains(&format!("[{}]", child.id())), "{errors:?}");
@@ -227,7 +247,7 @@ fn removal_without_a_kill_names_who_is_still_there_and_can_be_repeated() {
 fn what_a_dead_supervisor_left_is_found_and_cleared() {
     let base = Base::new();
     let limits = Limits { memory_bytes: Some(64 << 20), ..Limits::default() };
-    let (pod, web, _) = base.container(limits);
+    let (pod, web, _) = base.container(&limits);
     let mut child = start(&web, "cat; cat");
     let _stdin = child.stdin.take();
     drop((pod, web));
@@ -237,7 +257,7 @@ fn what_a_dead_supervisor_left_is_found_and_cleared() {
     assert_eq!(clear_pod(&base.hierarchies, &base.name, "u", LONG), []);
     assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
     assert_eq!(clear_pod(&base.hierarchies, &base.name, "u", LONG), [], "a second time there is nothing to do");
-    base.pod("u", limits, &[limits]);
+    base.pod("u", &limits, std::slice::from_ref(&limits));
 }
 
 /// clone3 into a cgroup; whether the child lives to exit with 7.
@@ -258,7 +278,7 @@ fn lives(cgroup: &Cgroup) -> bool {
 #[test]
 fn a_restart_after_a_kill_gets_a_cgroup_that_does_not_kill_it() {
     let base = Base::new();
-    let pod = base.pod("u", Limits::default(), &[]);
+    let pod = base.pod("u", &Limits::default(), &[]);
     let (first, _) = pod.container("web", 0, &Limits::default()).unwrap();
     assert!(lives(&first));
     first.kill().unwrap();
@@ -273,7 +293,7 @@ fn a_restart_after_a_kill_gets_a_cgroup_that_does_not_kill_it() {
 fn a_limit_that_cannot_be_handed_down_is_told_with_what_to_do() {
     let base = Base::new();
     let limits = Limits { memory_bytes: Some(64 << 20), cpu_shares: Some(100), ..Limits::default() };
-    let (_pod, web, _) = base.container(limits);
+    let (_pod, web, _) = base.container(&limits);
     // As in a container whose cgroup namespace begins at a cgroup that holds its processes: our cgroup2 mount is the container's.
     let mut child = start(&web, "cat");
     let mut inner = Hierarchies::of_mountinfo(format!("1 1 0:1 / {} rw - cgroup2 cgroup2 rw", web.path().display()).as_bytes()).unwrap();
@@ -309,7 +329,7 @@ fn a_base_may_be_a_path() {
     let base = Base::new();
     let deep = format!("{}/a/b", base.name);
     let limits = Limits { memory_bytes: Some(64 << 20), ..Limits::default() };
-    let pod = PodCgroup::create(&base.hierarchies, &deep, "u", &limits, &[limits]).unwrap();
+    let pod = PodCgroup::create(&base.hierarchies, &deep, "u", &limits, std::slice::from_ref(&limits)).unwrap();
     assert_eq!(pod.unenforced().is_empty(), base.hierarchies.home(Controller::Memory) != Home::Nowhere);
     assert_eq!(pod.remove(LONG), []);
     for path in [deep, format!("{}/a", base.name)] {

@@ -294,6 +294,15 @@ fn containers_fit_into_the_pod_as_a_whole() {
             "spec.resources.requests[cpu]: Invalid value: \"100m\": must be greater than or equal to aggregate container requests of 500m",
         ],
     );
+    let pages = |size: &str| format!("resources: {{limits: {{cpu: 1, hugepages-2Mi: {size}}}}}");
+    expect(&pod(&pages("4Mi"), &pages("8Mi")), &[]);
+    expect(
+        &pod(&pages("4Mi"), &pages("2Mi")),
+        &[
+            "spec.containers[0].resources.limits[hugepages-2Mi]: Invalid value: \"4Mi\": must be less than or equal to pod limits of 2Mi",
+            "spec.resources.requests[hugepages-2Mi]: Invalid value: \"2Mi\": must be greater than or equal to aggregate container requests of 4Mi",
+        ],
+    );
     expect(
         &pod("", "resources: {requests: {cpu: 3}, limits: {cpu: 2}}"),
         &["spec.resources.requests: Invalid value: \"3\": must be less than or equal to cpu limit of 2"],

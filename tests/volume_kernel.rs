@@ -106,6 +106,23 @@ fn an_empty_dir_in_memory_has_its_size_and_is_full_when_it_is_full() {
 }
 
 #[test]
+fn an_empty_dir_of_huge_pages_has_the_pages_that_the_pod_asks_for() {
+    privately(|dir| {
+        for pool in minipod::sys::huge_pages::pools() {
+            let resource = minipod::manifest::huge_pages::resource_of(pool.page_size);
+            let mut pod = pod(json!([{"name": "h", "emptyDir": {"medium": "HugePages", "sizeLimit": (2 * pool.page_size).to_string()}}]));
+            pod.containers[0].resources = serde_json::from_value(json!({"limits": {resource: (4 * pool.page_size).to_string()}})).unwrap();
+            let volumes = Volumes::set_up(&pod, dir, None, &nothing, &no_claim).unwrap();
+            let path = volumes.source("h").unwrap().to_owned();
+            let found = rustix::fs::statfs(&path).unwrap();
+            assert_eq!((found.f_bsize as u64, found.f_blocks as u64, mode(&path)), (pool.page_size, 2, 0o777));
+            assert_eq!(volumes.tear_down(), []);
+            assert!(!path.exists());
+        }
+    });
+}
+
+#[test]
 fn the_pods_memory_bounds_a_tmpfs_without_a_size() {
     privately(|dir| {
         let volumes = Volumes::set_up(&pod(json!([{"name": "m", "emptyDir": {"medium": "Memory"}}])), dir, Some(2 << 20), &nothing, &no_claim).unwrap();
