@@ -124,6 +124,7 @@ impl<W: Write> Pack<W> {
         let mut header = Header::new_ustar();
         header.set_entry_type(EntryType::Regular);
         header.set_mode(0o644);
+        header.set_size(0);
         self.append(header, path, b"", Vec::new(), io::empty())
     }
 
@@ -134,11 +135,10 @@ impl<W: Write> Pack<W> {
         header.set_uid(stat.st_uid.into());
         header.set_gid(stat.st_gid.into());
         header.set_mtime(stat.st_mtime.clamp(0, MAX_NUMBER) as u64);
+        let size = if kind == EntryType::Regular { stat.st_size } else { 0 };
+        header.set_size(size as u64);
         let mut records = Vec::new();
-        if kind == EntryType::Regular {
-            header.set_size(stat.st_size as u64);
-            records.extend((stat.st_size > MAX_NUMBER).then(|| ("size".to_owned(), stat.st_size.to_string().into_bytes())));
-        }
+        records.extend((size > MAX_NUMBER).then(|| ("size".to_owned(), size.to_string().into_bytes())));
         if matches!(kind, EntryType::Char | EntryType::Block) {
             let odd = |error: io::Error| Error::io("write", "", &error);
             header.set_device_major(rustix::fs::major(stat.st_rdev)).map_err(odd)?;
