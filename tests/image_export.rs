@@ -220,6 +220,34 @@ fn every_tag_goes_along_and_a_digest_does_not() {
     }
 }
 
+/// Tries to remove an image while it is being written.
+struct Remover<'a>(&'a Scratch, &'a Image, usize);
+
+impl std::io::Write for Remover<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let store = self.0.store("one");
+        let error = store.remove(std::slice::from_ref(&self.1.reference), &BTreeSet::new()).unwrap_err().to_string();
+        assert!(error.contains("in use"), "{error}");
+        assert_eq!(store.prune(std::slice::from_ref(&self.1.reference), &BTreeSet::new()).unwrap(), []);
+        self.2 += 1;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn nobody_removes_an_image_on_its_way_out() {
+    let scratch = Scratch::new();
+    let image = odd_image(&scratch);
+    let mut out = Remover(&scratch, &image, 0);
+    scratch.store("one").export(std::slice::from_ref(&image), Format::Docker, scratch.0.path(), &mut out).unwrap();
+    assert!(out.2 > 0);
+    scratch.store("one").remove(std::slice::from_ref(&image.reference), &BTreeSet::new()).unwrap();
+}
+
 #[test]
 fn a_removed_image_and_a_damaged_record_are_told() {
     let scratch = Scratch::new();

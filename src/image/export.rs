@@ -129,17 +129,18 @@ impl Archive<'_> {
         let mut aside = file::nameless(self.spool)?;
         let (written, sum) = Hashing::new(BufWriter::new(&aside), u64::MAX);
         let spooling = |error: io::Error| Error::io("write", self.spool.display(), &error);
+        let packing = |error: Error| error.doing(format!("packing it in {}", self.spool.display()));
         let diff_id = match self.format {
             Format::Oci => {
                 // Its header has neither name nor time, so the same layer gives the same bytes.
                 let mut gzip = flate2::write::GzEncoder::new(written, flate2::Compression::default());
                 let (tar, inner) = Hashing::new(&mut gzip, u64::MAX);
-                pack(&root, tar)?;
+                pack(&root, tar).map_err(packing)?;
                 gzip.finish().and_then(|mut written| written.flush()).map_err(spooling)?;
                 inner.digest()
             }
             Format::Docker => {
-                pack(&root, written)?;
+                pack(&root, written).map_err(packing)?;
                 sum.digest()
             }
         };

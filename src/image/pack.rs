@@ -162,10 +162,7 @@ impl<W: Write> Pack<W> {
 
     fn append(&mut self, mut header: Header, path: &[u8], link: &[u8], mut records: Vec<(String, Vec<u8>)>, content: impl Read) -> Result<()> {
         let names = [("path", path, 0), ("linkpath", link, 157)];
-        // POSIX.1-2001: what PAX records hold is UTF-8 unless they say otherwise.
-        if names.iter().any(|(_, name, _)| str::from_utf8(name).is_err()) {
-            records.push(("hdrcharset".to_owned(), b"BINARY".to_vec()));
-        }
+        // Byte for byte, as GNU tar writes what is not UTF-8: a word for it (hdrcharset) is one that GNU tar complains of.
         for (key, name, at) in names {
             let short = name.len().min(MAX_NAME);
             header.as_mut_bytes()[at..at + short].copy_from_slice(&name[..short]);
