@@ -61,7 +61,7 @@ impl Store {
 }
 
 fn writing(error: &io::Error) -> Error {
-    Error::io("write", "the archive", error)
+    Error::io("write", "", error)
 }
 
 fn malformed(error: &serde_json::Error) -> Error {

@@ -75,7 +75,9 @@ impl<W: Write> Pack<W> {
         names.sort();
         for name in names {
             let path = [path, name.as_bytes()].concat();
-            self.name(dir, &name, &path, depth).map_err(|error| error.doing(format!("entry {:?}", OsStr::from_bytes(&path))))?;
+            // The innermost name has all others in it.
+            let named = |error: Error| if error.doing.is_empty() { error.doing(format!("entry {:?}", OsStr::from_bytes(&path))) } else { error };
+            self.name(dir, &name, &path, depth).map_err(named)?;
         }
         Ok(())
     }

@@ -94,7 +94,7 @@ pub const CASES: &[Case] = &[
                 world.tool("sh", &["-c", &format!("echo {before} >{file}")]).ok();
             }
             let done = world.minipod(&["image", "export", "--format", format, "x:1", "-o", &file]);
-            done.fails_with(&["exporting x:1", "ENOSPC"]);
+            done.fails_with(&[&file, "exporting x:1", "ENOSPC"]);
             assert_eq!(done.err.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{}", done.err);
             assert_eq!(list(world), left);
         }

@@ -57,6 +57,7 @@ pub fn run(export: &Export, store: &Store, out: &mut dyn Write) -> Result<()> {
     }
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let room = file::nameless(dir).map_or(store.layers_dir(), |_| dir.to_owned());
-    file::write_atomically_by(&path, |mut file| store.export(&images, format, &room, &mut file))?;
+    file::write_atomically_by(&path, |mut file| store.export(&images, format, &room, &mut file))
+        .map_err(|error| error.doing(format!("writing {}", path.display())))?;
     line(out, &format!("exported {} to {}", images[0].reference.familiar(), path.display()))
 }
