@@ -1,5 +1,6 @@
 //! `minipod image`: pull images or take them in, list them, look at one, take them away.
 
+mod export;
 pub mod pull;
 
 use std::collections::BTreeSet;
@@ -16,7 +17,7 @@ use crate::image::pull::Ask;
 use crate::image::registries::Settings;
 use crate::image::{Image, Reference, Store};
 
-/// Images that pods can use: pull them from registries, import them from files, list, inspect and remove them
+/// Images that pods can use: pull them from registries, import them from files, export, list, inspect and remove them
 #[derive(Debug, Args)]
 pub struct ImageArgs {
     #[command(subcommand)]
@@ -27,6 +28,7 @@ pub struct ImageArgs {
 enum Verb {
     Pull(Pull),
     Import(Import),
+    Export(export::Export),
     #[command(visible_alias = "list")]
     Ls(Ls),
     #[command(visible_alias = "remove")]
@@ -136,6 +138,7 @@ pub fn run(args: &ImageArgs, store: &Store, settings: &Settings, in_use: &BTreeS
             }
             Ok(())
         }
+        Verb::Export(export) => export::run(export, store, out),
         Verb::Ls(ls) => list(ls, &store.list()?, jiff::Timestamp::now(), out),
         Verb::Rm(rm) => {
             let images = resolved(store, &rm.references)?;

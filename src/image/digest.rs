@@ -1,7 +1,7 @@
 //! SHA-256 while bytes stream by.
 
 use std::cell::RefCell;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::rc::Rc;
 
 use sha2::{Digest as _, Sha256};
@@ -34,29 +34,41 @@ impl Seen {
     }
 }
 
-/// A reader that hashes and counts what is read through it, and refuses to give more than `limit` bytes.
+/// A reader or writer that hashes and counts what goes through it, and refuses to let more than `limit` bytes through.
 pub struct Hashing<R> {
     inner: R,
     limit: u64,
     seen: Seen,
 }
 
-impl<R: Read> Hashing<R> {
+impl<R> Hashing<R> {
     pub fn new(inner: R, limit: u64) -> (Hashing<R>, Seen) {
         let seen = Seen::default();
         (Hashing { inner, limit, seen: seen.clone() }, seen)
+    }
+
+    fn passed(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut seen = self.seen.0.borrow_mut();
+        seen.0.update(bytes);
+        seen.1 += bytes.len() as u64;
+        if seen.1 > self.limit { Err(io::Error::other(format!("it is larger than {} bytes", self.limit))) } else { Ok(()) }
     }
 }
 
 impl<R: Read> Read for Hashing<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.inner.read(buffer)?;
-        let mut seen = self.seen.0.borrow_mut();
-        seen.0.update(&buffer[..length]);
-        seen.1 += length as u64;
-        if seen.1 > self.limit {
-            return Err(io::Error::other(format!("it is larger than {} bytes", self.limit)));
-        }
-        Ok(length)
+        self.passed(&buffer[..length]).map(|()| length)
+    }
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = self.inner.write(bytes)?;
+        self.passed(&bytes[..length]).map(|()| length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }

@@ -21,8 +21,10 @@ use crate::error::{Error, Result};
 const MAX_INDEXES: u32 = 4;
 /// overlayfs takes its layers as one option string of a page: 120 names of 32 digits leave room for the rest of it.
 pub const MAX_LAYERS: usize = 120;
-const FULL_NAME: &str = "io.containerd.image.name";
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// What containerd and docker call an image by.
+pub const FULL_NAME: &str = "io.containerd.image.name";
+/// A name or, with some writers, only a tag (annotations.md of the OCI image specification).
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// An image that an archive or a registry offers for this machine.
 pub struct Offer {

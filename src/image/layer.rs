@@ -34,10 +34,10 @@ pub const MAX_ENTRIES: u64 = 4_000_000;
 /// Bytes of one layer's tar: more is taken for a decompression bomb.
 pub const MAX_LAYER: u64 = 64 << 30;
 /// Directories within one another. Removing a tree holds one descriptor per level open, of 1024 that are usual.
-const MAX_DEPTH: usize = 256;
+pub(super) const MAX_DEPTH: usize = 256;
 
-const WHITEOUT: &[u8] = b".wh.";
-const OPAQUE_MARK: &[u8] = b".wh..wh..opq";
+pub(super) const WHITEOUT: &[u8] = b".wh.";
+pub(super) const OPAQUE_MARK: &[u8] = b".wh..wh..opq";
 /// What AUFS kept for itself (`.wh..wh.plnk`, ...); no layer's content.
 const WHITEOUT_META: &[u8] = b".wh..wh.";
 
@@ -347,7 +347,7 @@ fn attributes(parent: &OwnedFd, name: &OsStr, entry: &Entry) -> Result<()> {
 }
 
 /// Attributes by which overlayfs would take a name from elsewhere (redirect, metacopy) or hide one: an image may not set them.
-fn is_overlays_own(key: &OsStr) -> bool {
+pub(super) fn is_overlays_own(key: &OsStr) -> bool {
     [b"trusted.overlay.".as_slice(), b"user.overlay."].iter().any(|own| key.as_bytes().starts_with(own))
 }
 

@@ -7,6 +7,8 @@
 //!                     it is       directory
 //! ```
 //!
+//! `export` is the way back: the documents as they were kept, and each layer packed anew (`pack`), since only its directory is kept.
+//!
 //! All the work is done at import: layers are unpacked as overlayfs stacks them, every digest is checked, the image's users are read. A
 //! start reads one small file.
 //!
@@ -17,10 +19,12 @@ mod archive;
 pub mod digest;
 mod document;
 pub(crate) mod entries;
+mod export;
 mod import;
 mod inflate;
 mod layer;
 pub mod login;
+mod pack;
 pub mod pull;
 pub mod reference;
 pub mod registries;
@@ -33,6 +37,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use export::Format;
 pub use reference::Reference;
 pub use store::Store;
 pub use user::User;

@@ -127,6 +127,6 @@ impl Merged {
     }
 }
 
-fn is_opaque(dir: impl AsFd) -> Result<bool> {
+pub(super) fn is_opaque(dir: impl AsFd) -> Result<bool> {
     Ok(tree::attribute(dir, OsStr::new(OPAQUE))?.is_some_and(|value| value == b"y"))
 }

@@ -158,6 +158,39 @@ pub fn write_once(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<()>
     })
 }
 
+/// A file without a name, which is gone when it is closed, even by a kill. ENOTSUP on a few network file systems.
+pub fn nameless(dir: impl AsRef<Path>) -> Result<std::fs::File> {
+    open(dir, OFlags::TMPFILE | OFlags::RDWR).map(std::fs::File::from)
+}
+
+/// As [`write_atomically`], of what comes piece by piece, for root alone. A kill on the way leaves nothing where the file system knows files
+/// without a name.
+pub fn write_atomically_by(path: impl AsRef<Path>, write: impl FnOnce(&std::fs::File) -> Result<()>) -> Result<()> {
+    let path = path.as_ref();
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}~", std::process::id()));
+    let next = path.with_file_name(name);
+    let written = (|| {
+        match nameless(dir) {
+            Ok(file) => {
+                write(&file)?;
+                fs::linkat(fs::CWD, path_of(file.as_fd()), fs::CWD, &next, fs::AtFlags::SYMLINK_FOLLOW).map_err(failed("linkat", path))?;
+            }
+            // EISDIR: the file system takes the flag for O_DIRECTORY.
+            Err(error) if error.is(libc::EOPNOTSUPP) || error.is(libc::EISDIR) => {
+                write(&open(&next, OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY)?.into())?;
+            }
+            Err(error) => return Err(error),
+        }
+        fs::rename(&next, path).map_err(failed("rename", path))
+    })();
+    if written.is_err() {
+        let _ = fs::unlink(&next);
+    }
+    written
+}
+
 fn write_beside(path: &Path, bytes: &[u8], mode: u32, replace: impl FnOnce(&Path, &Path) -> rustix::io::Result<()>) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}~", std::process::id()));

@@ -141,6 +141,26 @@ pub fn attributes(file: impl AsFd) -> Result<Vec<(OsString, Vec<u8>)>> {
     Ok(found)
 }
 
+/// All extended attributes of a name, sorted: also of what cannot be opened (symlinks) or should not be (devices, FIFOs).
+pub fn attributes_of(dir: impl AsFd, name: &OsStr) -> Result<Vec<(OsString, Vec<u8>)>> {
+    let path = path_in(dir, name);
+    let mut names = vec![0; 64 << 10];
+    let length = match fs::llistxattr(&path, names.as_mut_slice()) {
+        Err(Errno::NOTSUP) => 0,
+        other => other.map_err(failed("llistxattr", name))?,
+    };
+    let mut found = Vec::new();
+    for key in names[..length].split(|byte| *byte == 0).filter(|key| !key.is_empty()) {
+        let key = OsStr::from_bytes(key);
+        let mut value = vec![0; 64 << 10];
+        let length = fs::lgetxattr(&path, key, value.as_mut_slice()).map_err(failed("lgetxattr", key))?;
+        value.truncate(length);
+        found.push((key.to_owned(), value));
+    }
+    found.sort();
+    Ok(found)
+}
+
 /// Opens a name as a directory that can be read; ENOTDIR or ELOOP if it is something else.
 pub fn open_directory(dir: impl AsFd, name: &OsStr) -> Result<OwnedFd> {
     file::open_within(dir, name, file::Within::Beneath, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, 0)

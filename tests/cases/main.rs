@@ -60,6 +60,7 @@ mod security;
 mod shared;
 mod sidecars;
 mod status;
+mod store;
 mod top;
 mod users;
 mod validation;
@@ -139,6 +140,7 @@ fn main() -> ExitCode {
         registries::CASES,
         layers::CASES,
         archives::CASES,
+        store::CASES,
     ];
     let wanted = std::env::var("MINIPOD_CASES").unwrap_or_default();
     let wanted: Vec<&str> = wanted.split_whitespace().collect();
