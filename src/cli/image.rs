@@ -1,6 +1,8 @@
 //! `minipod image`: pull images or take them in, list them, look at one, take them away.
 
+mod build_rootfs;
 mod export;
+mod history;
 pub mod pull;
 
 use std::collections::BTreeSet;
@@ -29,11 +31,13 @@ enum Verb {
     Pull(Pull),
     Import(Import),
     Export(export::Export),
+    BuildRootfs(build_rootfs::BuildRootfs),
     #[command(visible_alias = "list")]
     Ls(Ls),
     #[command(visible_alias = "remove")]
     Rm(Rm),
     Inspect(Inspect),
+    History(history::History),
     Prune(Prune),
 }
 
@@ -138,6 +142,7 @@ pub fn run(args: &ImageArgs, store: &Store, settings: &Settings, in_use: &BTreeS
             }
             Ok(())
         }
+        Verb::BuildRootfs(build) => build_rootfs::run(build, store, out),
         Verb::Export(export) => export::run(export, store, out),
         Verb::Ls(ls) => list(ls, &store.list()?, jiff::Timestamp::now(), out),
         Verb::Rm(rm) => {
@@ -146,6 +151,7 @@ pub fn run(args: &ImageArgs, store: &Store, settings: &Settings, in_use: &BTreeS
             store.remove(&references, in_use)?;
             references.iter().try_for_each(|reference| line(out, &format!("removed {}", reference.familiar())))
         }
+        Verb::History(history) => history::run(history, store, jiff::Timestamp::now(), out),
         Verb::Inspect(inspect) => {
             let images: Vec<Value> = resolved(store, &inspect.references)?.iter().map(shown).collect();
             line(out, &format!("{:#}", Value::Array(images)))
@@ -191,7 +197,13 @@ fn list(ls: &Ls, images: &[Image], now: jiff::Timestamp, out: &mut dyn Write) ->
     let header: Vec<String> = ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"].into_iter().chain(more).map(str::to_owned).collect();
     let rows = images.iter().map(|image| {
         let text = |text: Option<&str>| text.filter(|text| !text.is_empty()).unwrap_or("<none>").to_owned();
-        let mut row = vec![image.reference.familiar_name(), text(image.reference.tag()), short_id(image).to_owned(), age(image, now), size(image.size)];
+        let mut row = vec![
+            image.reference.familiar_name(),
+            text(image.reference.tag()),
+            short_id(image).to_owned(),
+            age_of(image.created.as_deref(), now),
+            size(image.size),
+        ];
         if wide {
             row.extend([image.layers.len().to_string(), text(Some(&image.user.escape_debug().to_string())), text(image.digest.as_deref())]);
         }
@@ -206,8 +218,8 @@ fn short_id(image: &Image) -> &str {
 }
 
 /// As `docker image ls` says it: in the largest unit of which there are two.
-fn age(image: &Image, now: jiff::Timestamp) -> String {
-    let Some(created) = image.created.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok()) else { return "N/A".to_owned() };
+fn age_of(created: Option<&str>, now: jiff::Timestamp) -> String {
+    let Some(created) = created.and_then(|text| text.parse::<jiff::Timestamp>().ok()) else { return "N/A".to_owned() };
     let seconds = (now.as_second() - created.as_second()).max(0);
     const UNITS: [(i64, &str); 6] = [(365 * 86400, "years"), (30 * 86400, "months"), (7 * 86400, "weeks"), (86400, "days"), (3600, "hours"), (60, "minutes")];
     match UNITS.iter().find(|(length, _)| seconds >= 2 * length) {

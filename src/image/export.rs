@@ -35,9 +35,9 @@ pub enum Format {
 }
 
 /// A layer as the archive has it.
-struct Packed {
+pub(super) struct Packed {
     /// Of the tar.
-    diff_id: String,
+    pub(super) diff_id: String,
     /// Of the tar, compressed or not.
     digest: String,
     size: u64,
@@ -51,10 +51,10 @@ impl Store {
         let mut export = || {
             let held = self.hold(image)?;
             let config = file::read_whole(&held, &image.id)?;
-            let mut archive = Archive { tar: Builder::new(BufWriter::with_capacity(128 << 10, out)), format, spool, written: BTreeSet::new() };
+            let mut archive = Archive::new(out, format, spool);
             let layers = archive.layers(image, &config)?;
-            archive.documents(images, with_diff_ids(&config, &layers)?, &layers)?;
-            archive.tar.into_inner().and_then(|mut out| out.flush()).map_err(|error| writing(&error))
+            archive.documents(&names(images), with_diff_ids(&config, &layers)?, &layers)?;
+            archive.finish()
         };
         export().map_err(|error: Error| plain(error).doing(format!("exporting {}", image.reference.familiar())))
     }
@@ -70,7 +70,7 @@ fn malformed(error: &serde_json::Error) -> Error {
 
 /// For each diff id of the configuration, bottom to top, the directory that it became. A layer that occurs twice is stacked once, but
 /// the configuration's history counts it twice.
-fn directories(image: &Image, config: &[u8]) -> Result<Vec<String>> {
+pub(super) fn directories(image: &Image, config: &[u8]) -> Result<Vec<String>> {
     let config: ImageConfiguration = serde_json::from_slice(config).map_err(|error| malformed(&error))?;
     let diff_ids = config.rootfs().diff_ids();
     let directory = |at: usize| {
@@ -99,7 +99,8 @@ fn hex(digest: &str) -> &str {
     digest.trim_start_matches("sha256:")
 }
 
-struct Archive<'a> {
+/// An archive that is being written.
+pub(super) struct Archive<'a> {
     tar: Builder<BufWriter<&'a mut dyn Write>>,
     format: Format,
     spool: &'a Path,
@@ -107,7 +108,15 @@ struct Archive<'a> {
     written: BTreeSet<String>,
 }
 
-impl Archive<'_> {
+impl<'a> Archive<'a> {
+    pub(super) fn new(out: &'a mut dyn Write, format: Format, spool: &'a Path) -> Archive<'a> {
+        Archive { tar: Builder::new(BufWriter::with_capacity(128 << 10, out)), format, spool, written: BTreeSet::new() }
+    }
+
+    pub(super) fn finish(self) -> Result<()> {
+        self.tar.into_inner().and_then(|mut out| out.flush()).map_err(|error| writing(&error))
+    }
+
     fn layers(&mut self, image: &Image, config: &[u8]) -> Result<Vec<Packed>> {
         let names = directories(image, config)?;
         let mut known: BTreeMap<&str, usize> = BTreeMap::new();
@@ -124,7 +133,7 @@ impl Archive<'_> {
     }
 
     /// Packs a layer aside, then puts it in.
-    fn layer(&mut self, dir: &Path) -> Result<Packed> {
+    pub(super) fn layer(&mut self, dir: &Path) -> Result<Packed> {
         let root = file::open_dir(dir)?;
         let mut aside = file::nameless(self.spool)?;
         let (written, sum) = Hashing::new(BufWriter::new(&aside), u64::MAX);
@@ -151,11 +160,11 @@ impl Archive<'_> {
         Ok(packed)
     }
 
-    fn documents(&mut self, images: &[Image], config: Vec<u8>, layers: &[Packed]) -> Result<()> {
+    /// The configuration of the image, and what leads to it.
+    pub(super) fn documents(&mut self, names: &[String], config: Vec<u8>, layers: &[Packed]) -> Result<()> {
         let digest = sha256(&config);
         let config_file = self.blob(&digest, ".json");
         self.document(&config_file, &config)?;
-        let names = names(images);
         if self.format == Format::Docker {
             let files: Vec<String> = layers.iter().map(|layer| self.blob(&layer.digest, ".tar")).collect();
             let tags = if names.is_empty() { Value::Null } else { json!(names) };

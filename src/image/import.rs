@@ -35,18 +35,19 @@ impl Store {
     /// Takes in all images of an OCI image layout or an archive of `docker save`: a directory, a tar file (compressed or not), or `-` for standard
     /// input. `name` replaces the archive's own name for its one image. Waits while another minipod writes.
     pub fn import(&self, path: &Path, name: Option<&Reference>) -> Result<Vec<Image>> {
+        self.take_all(path, name).map_err(|error| plain(error).doing(format!("importing {}", path.display())))
+    }
+
+    pub(super) fn take_all(&self, path: &Path, name: Option<&Reference>) -> Result<Vec<Image>> {
         let writer = self.write()?;
-        let read = || {
-            let source = Source::open(path, &writer.tmp())?;
-            let offers = document::offers(&source, name)?;
-            // All of them before the first is seen: an archive of two images is taken whole or not at all.
-            let taken = offers.iter().map(|offer| self.take(&writer, &source, offer)).collect::<Result<Vec<_>>>()?;
-            for (offer, (layers, images)) in offers.iter().zip(&taken) {
-                self.publish(&writer, &writer.tmp(), offer, layers, images)?;
-            }
-            Ok(taken.into_iter().flat_map(|(_, images)| images).collect())
-        };
-        read().map_err(|error: Error| plain(error).doing(format!("importing {}", path.display())))
+        let source = Source::open(path, &writer.tmp())?;
+        let offers = document::offers(&source, name)?;
+        // All of them before the first is seen: an archive of two images is taken whole or not at all.
+        let taken = offers.iter().map(|offer| self.take(&writer, &source, offer)).collect::<Result<Vec<_>>>()?;
+        for (offer, (layers, images)) in offers.iter().zip(&taken) {
+            self.publish(&writer, &writer.tmp(), offer, layers, images)?;
+        }
+        Ok(taken.into_iter().flat_map(|(_, images)| images).collect())
     }
 
     /// An offer's layers, bottom to top, and what is to be recorded under each of its names.
@@ -180,7 +181,7 @@ fn topmost_of_each(layers: Vec<Unpacked>) -> Vec<Unpacked> {
 }
 
 /// Bytes of the regular files of a tree, each once however many names it has.
-fn size_of(dir: &OwnedFd, linked: &mut HashSet<u64>) -> Result<u64> {
+pub(super) fn size_of(dir: &OwnedFd, linked: &mut HashSet<u64>) -> Result<u64> {
     let mut size = 0;
     for name in tree::names(dir)? {
         let Some(stat) = tree::kind(dir, &name)? else { continue };

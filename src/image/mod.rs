@@ -16,10 +16,12 @@
 //! bytes. Where and as whom it asks is told by `registries` and `login`.
 
 mod archive;
+mod build;
 pub mod digest;
 mod document;
 pub(crate) mod entries;
 mod export;
+mod history;
 mod import;
 mod inflate;
 mod layer;
@@ -37,7 +39,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use build::Settings;
 pub use export::Format;
+pub use history::Step;
 pub use reference::Reference;
 pub use store::Store;
 pub use user::User;

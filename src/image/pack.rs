@@ -39,8 +39,8 @@ const LABEL: &str = "security.selinux";
 
 /// Writes the layer that is unpacked in `root` as a tar stream, to its end mark.
 pub fn pack(root: &OwnedFd, stream: impl Write) -> Result<()> {
-    let mut pack = Pack { tar: Builder::new(stream), linked: HashMap::new() };
     let stat = file::stat(root)?;
+    let mut pack = Pack { tar: Builder::new(stream), device: stat.st_dev, linked: HashMap::new() };
     pack.entry(EntryType::Directory, b"./", &stat, b"", &attributes(root, OsStr::new("."))?, io::empty())?;
     pack.inside(root, b"", 0)?;
     pack.tar.into_inner().and_then(|mut stream| stream.flush()).map_err(|error| writing(&error))
@@ -58,6 +58,8 @@ fn attributes(dir: &OwnedFd, name: &OsStr) -> Result<Vec<(OsString, Vec<u8>)>> {
 
 struct Pack<W: Write> {
     tar: Builder<W>,
+    /// The file system that the directory is on.
+    device: u64,
     /// By inode: the first name of each file that has several.
     linked: HashMap<u64, Vec<u8>>,
 }
@@ -97,6 +99,9 @@ impl<W: Write> Pack<W> {
                 return self.entry(EntryType::Link, path, &stat, &first, &[], io::empty());
             }
             self.linked.insert(stat.st_ino, path.to_vec());
+        }
+        if kind == FileType::Directory && stat.st_dev != self.device {
+            return Err(Error::said("another file system is mounted there; unmount it first"));
         }
         let attributes = attributes(dir, name)?;
         let mut simple = |kind, link: &[u8]| self.entry(kind, path, &stat, link, &attributes, io::empty());
