@@ -186,7 +186,7 @@ fn shown(image: &Image) -> Value {
 
 fn list(ls: &Ls, images: &[Image], now: jiff::Timestamp, out: &mut dyn Write) -> Result<()> {
     if ls.quiet {
-        let ids: BTreeSet<&str> = images.iter().map(short_id).collect();
+        let ids: BTreeSet<&str> = images.iter().map(|image| short_id(&image.id)).collect();
         return ids.into_iter().try_for_each(|id| line(out, id));
     }
     if ls.output == Some(Form::Json) {
@@ -200,7 +200,7 @@ fn list(ls: &Ls, images: &[Image], now: jiff::Timestamp, out: &mut dyn Write) ->
         let mut row = vec![
             image.reference.familiar_name(),
             text(image.reference.tag()),
-            short_id(image).to_owned(),
+            short_id(&image.id).to_owned(),
             age_of(image.created.as_deref(), now),
             size(image.size),
         ];
@@ -213,23 +213,24 @@ fn list(ls: &Ls, images: &[Image], now: jiff::Timestamp, out: &mut dyn Write) ->
     Columns::of_get().align(&text).lines().try_for_each(|row| line(out, row))
 }
 
-fn short_id(image: &Image) -> &str {
-    image.id.get("sha256:".len()..).and_then(|digits| digits.get(..12)).unwrap_or(&image.id)
+pub(super) fn short_id(id: &str) -> &str {
+    id.get("sha256:".len()..).and_then(|digits| digits.get(..12)).unwrap_or(id)
 }
 
 /// As `docker image ls` says it: in the largest unit of which there are two.
-fn age_of(created: Option<&str>, now: jiff::Timestamp) -> String {
+pub(super) fn age_of(created: Option<&str>, now: jiff::Timestamp) -> String {
     let Some(created) = created.and_then(|text| text.parse::<jiff::Timestamp>().ok()) else { return "N/A".to_owned() };
     let seconds = (now.as_second() - created.as_second()).max(0);
     const UNITS: [(i64, &str); 6] = [(365 * 86400, "years"), (30 * 86400, "months"), (7 * 86400, "weeks"), (86400, "days"), (3600, "hours"), (60, "minutes")];
     match UNITS.iter().find(|(length, _)| seconds >= 2 * length) {
         Some((length, unit)) => format!("{} {unit} ago", seconds / length),
+        None if seconds == 1 => "1 second ago".to_owned(),
         None => format!("{seconds} seconds ago"),
     }
 }
 
 /// Decimal, three significant digits, as docker: 4.27MB, 187MB.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
     let mut unit = "B";
     for next in ["kB", "MB", "GB", "TB"] {

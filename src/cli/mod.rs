@@ -31,6 +31,7 @@ pub mod port_forward;
 pub mod resize;
 pub mod run;
 mod streams;
+pub mod system;
 pub mod table;
 pub mod top;
 pub mod validate;
@@ -105,6 +106,7 @@ enum Verb {
     Validate(validate::ValidateArgs),
     Explain(explain::ExplainArgs),
     Image(image::ImageArgs),
+    System(system::SystemArgs),
     Login(login::LoginArgs),
     Logout(login::LogoutArgs),
 }
@@ -141,6 +143,7 @@ pub fn main() -> u8 {
         Verb::Validate(args) => validate::validate(&args),
         Verb::Explain(args) => explain::explain(&args, &places),
         Verb::Image(args) => pods::image(&args, &places),
+        Verb::System(args) => system::system(&args, &places),
         Verb::Login(args) => login::login(&args, &places.registries),
         Verb::Logout(args) => login::logout(&args),
     };

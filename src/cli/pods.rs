@@ -43,7 +43,7 @@ pub fn name_of(word: &str) -> Result<&str, Refusal> {
 }
 
 /// Every pod as it is now, by namespace and name.
-fn all(places: &Places) -> Result<Vec<(PodDir, Pod)>> {
+pub(super) fn all(places: &Places) -> Result<Vec<(PodDir, Pod)>> {
     let mut pods = Vec::new();
     for dir in dir::all(places)? {
         match dir.read() {
@@ -230,19 +230,24 @@ pub fn place(places: &Places, dir: PodDir, pod: Pod) -> Place {
 
 pub fn image(args: &ImageArgs, places: &Places) -> Result<u8> {
     need_root()?;
-    let mut in_use = BTreeSet::new();
     let store = Store::open(places.images())?;
-    // A job that has not finished will make further pods.
-    let to_come = all_jobs(places)?.into_iter().filter(|(_, job)| !job::is_finished(job)).map(|(_, job)| job::first_pod(&job));
-    for pod in all(places)?.into_iter().map(|(_, pod)| pod).chain(to_come) {
-        let ephemerals = pod_spec(&pod).ephemeral_containers.iter().flatten().filter_map(|container| container.image.clone());
-        let names = all_containers(pod_spec(&pod)).filter_map(|container| container.image.clone()).chain(ephemerals);
-        for image in names.filter_map(|name| crate::image::Reference::parse(&name).ok()).filter_map(|reference| store.find(&reference).ok().flatten()) {
-            if !status::is_finished(&pod) {
-                in_use.insert(image.id);
-            }
-        }
-    }
+    let in_use = images_in_use(places, &store)?;
     super::image::run(args, &store, &places.registries, &in_use, &mut std::io::stdout().lock())?;
     Ok(0)
+}
+
+/// The ids of the images that pods have which have not ended, or will have.
+pub fn images_in_use(places: &Places, store: &Store) -> Result<BTreeSet<String>> {
+    let mut in_use = BTreeSet::new();
+    // A job that has not finished will make further pods.
+    let to_come = all_jobs(places)?.into_iter().filter(|(_, job)| !job::is_finished(job)).map(|(_, job)| job::first_pod(&job));
+    let pods = all(places)?.into_iter().map(|(_, pod)| pod).chain(to_come);
+    for pod in pods.filter(|pod| !status::is_finished(pod)) {
+        let ephemerals = pod_spec(&pod).ephemeral_containers.iter().flatten().filter_map(|container| container.image.clone());
+        let volumes = pod_spec(&pod).volumes.iter().flatten().filter_map(|volume| volume.image.as_ref()?.reference.clone());
+        let names = all_containers(pod_spec(&pod)).filter_map(|container| container.image.clone()).chain(ephemerals).chain(volumes);
+        let images = names.filter_map(|name| crate::image::Reference::parse(&name).ok()).filter_map(|reference| store.find(&reference).ok().flatten());
+        in_use.extend(images.map(|image| image.id));
+    }
+    Ok(in_use)
 }

@@ -26,6 +26,7 @@
 
 mod archives;
 mod describe;
+mod disk;
 mod ending;
 mod environment;
 mod ephemeral;
@@ -141,6 +142,7 @@ fn main() -> ExitCode {
         layers::CASES,
         archives::CASES,
         store::CASES,
+        disk::CASES,
     ];
     let wanted = std::env::var("MINIPOD_CASES").unwrap_or_default();
     let wanted: Vec<&str> = wanted.split_whitespace().collect();

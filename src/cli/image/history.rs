@@ -39,7 +39,7 @@ pub fn run(history: &History, store: &Store, now: jiff::Timestamp, out: &mut dyn
         let steps = serde_json::to_value(&steps).map_err(|error| Error::said(error.to_string()))?;
         return line(out, &format!("{steps:#}"));
     }
-    let id = |image: &Image| if history.no_trunc { image.id.clone() } else { short_id(image).to_owned() };
+    let id = |image: &Image| if history.no_trunc { image.id.clone() } else { short_id(&image.id).to_owned() };
     let ids = std::iter::once(id(image)).chain(std::iter::repeat("<missing>".to_owned()));
     if history.quiet {
         return steps.iter().zip(ids).try_for_each(|(_, id)| line(out, &id));

@@ -73,6 +73,23 @@ fn directory(places: &Places, namespace: &str, name: &str) -> PathBuf {
     places.claims().join(namespace).join(name)
 }
 
+/// The claims that the volumes of a pod name.
+pub fn of_pod(pod: &Pod) -> impl Iterator<Item = String> {
+    pod_spec(pod).volumes.iter().flatten().filter_map(|volume| name_of(pod, volume))
+}
+
+/// The directories that claims have, with namespace and name, sorted.
+pub fn directories(places: &Places) -> Result<Vec<(String, String, PathBuf)>> {
+    let mut found = Vec::new();
+    for namespace in dir::names(&places.claims())? {
+        for name in dir::names(&places.claims().join(&namespace))? {
+            let path = directory(places, &namespace, &name);
+            found.push((namespace.clone(), name, path));
+        }
+    }
+    Ok(found)
+}
+
 /// The directory of the claim of a volume.
 pub fn directory_of(places: &Places, pod: &Pod, volume: &Volume) -> Result<PathBuf> {
     let name = name_of(pod, volume).ok_or_else(|| Error::said(format!("the volume {:?} has no claim", volume.name)))?;
