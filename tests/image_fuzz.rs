@@ -83,7 +83,14 @@ fn corpus(name: &str) -> Vec<u8> {
 }
 
 /// Where stores are made, and beside them `away/secret`.
-struct Place(PathBuf);
+struct Place(PathBuf, tempfile::TempDir);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Else the directory below it could not be removed.
+        let _ = nix::mount::umount2(self.1.path(), nix::mount::MntFlags::MNT_DETACH);
+    }
+}
 
 impl Place {
     /// On a file system of its own that only this thread sees, and that ends with it.
@@ -91,9 +98,9 @@ impl Place {
         use nix::mount::{MsFlags, mount};
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).expect("needs root");
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
-        let dir = std::env::temp_dir();
-        mount(Some("tmpfs"), &dir, Some("tmpfs"), MsFlags::empty(), Some("size=256m")).unwrap();
-        let place = Place(dir.join(name));
+        let dir = tempfile::tempdir().unwrap();
+        mount(Some("tmpfs"), dir.path(), Some("tmpfs"), MsFlags::empty(), Some("size=256m")).unwrap();
+        let place = Place(dir.path().join(name), dir);
         fs::create_dir_all(place.0.join("away/empty")).unwrap();
         fs::write(place.0.join("away/secret"), "secret").unwrap();
         place
