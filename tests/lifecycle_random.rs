@@ -44,6 +44,7 @@ enum Step {
     AlarmRings,
     Lost,
     Sandboxes(bool),
+    Evicted,
     Stop(Option<u64>),
 }
 
@@ -62,6 +63,7 @@ fn a_step() -> impl Strategy<Value = Step> {
         4 => Just(Step::AlarmRings),
         1 => Just(Step::Lost),
         1 => any::<bool>().prop_map(Step::Sandboxes),
+        1 => Just(Step::Evicted),
         1 => proptest::option::of(0u64..50).prop_map(Step::Stop),
     ]
 }
@@ -84,8 +86,9 @@ fn live(world: &mut World, step: &Step) {
         Step::AlarmRings => world.pass(world.wake.unwrap_or(world.now)),
         Step::Lost => world.happen(Event::SandboxDied),
         Step::Sandboxes(fails) => world.sandbox_fails = fails,
+        Step::Evicted if world.facts.finished.is_none() => world.happen(Event::Evicted { message: "Too much of it. ".into() }),
         Step::Stop(grace_seconds) if world.facts.finished.is_none() => world.happen(Event::StopAsked { grace_seconds }),
-        Step::Stop(_) => {}
+        Step::Evicted | Step::Stop(_) => {}
     }
 }
 

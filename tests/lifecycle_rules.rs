@@ -149,6 +149,9 @@ const DEEDS: &[Row] = &[
     ("apps stop all at once", "Always : a b", "stop a=143", "0: sandbox#0 a b term-a term-b"),
     ("grace 0 still leaves two seconds", "Always : a", "stop=0 +2", "0: sandbox#0 a term-a | 2: kill-a down Failed"),
     ("grace 1 too", "Always : a", "stop=1 +2", "0: sandbox#0 a term-a | 2: kill-a down Failed"),
+    ("an eviction leaves a second, of which the floor makes two", "Always grace=30 : a", "evict +2", "0: sandbox#0 a term-a | 2: kill-a down Failed"),
+    ("a deletion does not lengthen that", "Always grace=30 : a", "evict stop +2", "0: sandbox#0 a term-a | 2: kill-a down Failed"),
+    ("an evicted pod has failed, however its containers end", "Always : a", "evict a=0", "0: sandbox#0 a term-a down Failed"),
     ("a second request shortens the grace", "Always : a", "stop=60 +5 stop=10 +10", "0: sandbox#0 a term-a | 15: kill-a down Failed"),
     ("but never lengthens it", "Always : a", "stop=10 +5 stop=60 +5", "0: sandbox#0 a term-a | 10: kill-a down Failed"),
     (
@@ -366,6 +369,9 @@ const SHOWS: &[Row] = &[
     ("the deadline in an init", "Never deadline=5 : i.init a", "+5", "Pending S+ I-ContainersNotInitialized[i] R-PodFailed | i=running* a=PodInitializing"),
     ("an init that exits 0 then", "Never deadline=5 : i.init a", "+5 i=0", "Failed DeadlineExceeded S- I+ R-PodFailed | i=Completed:0+ a=PodInitializing"),
     ("the deadline in back-off", "Always deadline=5 : a", "a=1 a=1 +5", "Failed DeadlineExceeded S- I+ R-PodFailed | a=ContainerStatusUnknown:137<Error:1#1"),
+    ("while an eviction stops containers only readiness turns", "Always : a", "evict", "Running S+ I+ R-PodFailed | a=running*+"),
+    ("its reason comes with the phase", "Always : a", "evict a=143", "Failed Evicted S- I+ R-PodFailed | a=Error:143"),
+    ("an eviction during a deletion is none", "Always : a", "stop +1 evict a=0", "Succeeded S- I+PodCompleted R-PodCompleted | a=Completed:0"),
     // --- ephemeral containers
     ("an ephemeral container counts for nothing", "Always : a e.eph", "add", "Running S+ I+ R+ | a=running*+ e=running"),
     ("nor when it has failed", "Always : a e.eph", "add e=3", "Running S+ I+ R+ | a=running*+ e=Error:3"),

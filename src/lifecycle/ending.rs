@@ -13,6 +13,8 @@ pub enum Why {
     Deleted,
     /// `activeDeadlineSeconds` have passed.
     Deadline,
+    /// It used more than it may.
+    Evicted,
     /// An init container has failed for good.
     InitFailed,
     /// Every app container has ended for good; what still runs are sidecars.
@@ -22,6 +24,9 @@ pub enum Why {
     /// A rule said RestartAllContainers. The pod goes on in the same sandbox.
     RestartAll,
 }
+
+/// What the containers of an evicted pod get, whatever the pod says (`immediateEvictionGracePeriodSeconds` in `eviction_manager.go`).
+const EVICTION_GRACE_MS: u64 = 1000;
 
 /// All containers are to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +46,7 @@ pub fn drain(spec: &Spec, facts: &Facts, now: u64) -> Option<Drain> {
     let all = restart_all(spec, facts).map(|at| (Why::RestartAll, at, at));
     let deleted = facts.stop.map(|stop| (Why::Deleted, stop.at.mono, stop.until));
     let deadline = deadline(spec, facts).filter(|at| *at <= now).map(|at| graced(Why::Deadline, at));
+    let evicted = facts.evicted.as_ref().map(|evicted| (Why::Evicted, evicted.at.mono, evicted.at.mono.saturating_add(EVICTION_GRACE_MS)));
     // What RestartAllContainers kills has neither failed nor finished its work.
     let failed = init_failed(spec, facts).filter(|_| all.is_none()).map(|at| graced(Why::InitFailed, at));
     let done = work_done(spec, facts).filter(|_| all.is_none()).map(|at| graced(Why::WorkDone, at));
@@ -49,8 +55,8 @@ pub fn drain(spec: &Spec, facts: &Facts, now: u64) -> Option<Drain> {
     // Once the remains are cleared away, a pod that goes on has nothing left to stop.
     let lost = lost.filter(|_| facts.sandbox.state == SandboxState::Dead);
 
-    let end = [deleted, deadline, failed, done, fatal].into_iter().flatten().min_by_key(|(_, since, _)| *since);
-    let causes = || [deleted, deadline, failed, done, fatal, lost, all].into_iter().flatten();
+    let end = [deleted, evicted, deadline, failed, done, fatal].into_iter().flatten().min_by_key(|(_, since, _)| *since);
+    let causes = || [deleted, evicted, deadline, failed, done, fatal, lost, all].into_iter().flatten();
     let (why, since, _) = end.or(causes().min_by_key(|(_, since, _)| *since))?;
     // A deadline that passes during a deletion, or an app that ends in it, changes nothing any more; a deletion always does.
     let counts = |(cause, at, _): &(Why, u64, u64)| *at <= since || *cause == Why::Deleted || end.is_none();

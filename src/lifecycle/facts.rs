@@ -22,6 +22,8 @@ pub struct Facts {
     pub round: u32,
     /// Someone asked the pod to stop.
     pub stop: Option<Stop>,
+    /// The pod used more than it may, and must go.
+    pub evicted: Option<Evicted>,
     /// One for each of [`Spec::containers`].
     pub containers: Vec<Container>,
     /// One for each of [`Spec::ephemerals`] that has been asked for.
@@ -34,7 +36,7 @@ impl Facts {
     /// A pod to which nothing has happened yet.
     pub fn new(spec: &Spec, created: At) -> Facts {
         let containers = spec.containers.iter().map(|_| Container::default()).collect();
-        Facts { created, sandbox: Sandbox::default(), round: 0, stop: None, containers, ephemerals: Vec::new(), finished: None }
+        Facts { created, sandbox: Sandbox::default(), round: 0, stop: None, evicted: None, containers, ephemerals: Vec::new(), finished: None }
     }
 
     /// The ephemeral containers, in the order in which they were asked for. [`Spec::all`] has the others.
@@ -124,6 +126,14 @@ pub struct Stop {
     pub at: At,
     /// When the grace is used up (monotonic milliseconds).
     pub until: u64,
+}
+
+/// An eviction: the first one counts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Evicted {
+    pub at: At,
+    /// What was too much, in the kubelet's words: `status.message`.
+    pub message: String,
 }
 
 /// What has happened to one container.
@@ -370,6 +380,10 @@ pub enum Event {
     KillSent(C),
     /// Answers Tell.
     Told(C, Notice),
+    /// The pod uses more than it may; what, in the kubelet's words.
+    Evicted {
+        message: String,
+    },
     /// Someone wants the pod to stop; None: with the manifest's grace.
     StopAsked {
         grace_seconds: Option<u64>,

@@ -33,6 +33,7 @@ pub fn observe(spec: &Spec, facts: &mut Facts, event: Event, now: At) {
         }
         Event::LookAgain => look_again(facts, now),
         Event::StopAsked { grace_seconds } => stop(spec, facts, grace_seconds, now),
+        Event::Evicted { message } => facts.evicted = facts.evicted.take().or(Some(Evicted { at: now, message })),
         Event::EphemeralAdded => facts.ephemerals.push(Container::default()),
         Event::ResetDone => reset(facts, now),
         Event::Finished(phase) => facts.finished = facts.finished.or(Some((phase, now))),

@@ -10,7 +10,7 @@ use super::verdict::{Verdict, is_done, verdict};
 pub fn phase(spec: &Spec, facts: &Facts, now: u64) -> Phase {
     let end = drain(spec, facts, now).filter(|drain| drain.ends);
     let failed_init = end.is_some() && spec.inits().any(|c| spec.role(c) == Role::Init && is_done(spec, facts, c) && !succeeded(facts, c.0));
-    if failed_init || matches!(end, Some(Drain { why: Why::Deadline, .. })) {
+    if failed_init || matches!(end, Some(Drain { why: Why::Deadline | Why::Evicted, .. })) {
         return Phase::Failed;
     }
     let count = Count::of(spec, facts, now);

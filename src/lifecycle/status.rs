@@ -40,9 +40,13 @@ pub fn status(spec: &Spec, facts: &Facts, previous: Option<&core::PodStatus>, no
         let apps = if was_initialized(spec, facts, at) { apps.as_mut_slice() } else { &mut [] };
         not_located(&mut inits, apps);
         status.phase = Some(phase.word().into());
-        if drain(spec, facts, at.mono).is_some_and(|drain| drain.why == Why::Deadline) {
-            status.reason = Some("DeadlineExceeded".into());
-            status.message = Some("Pod was active on the node longer than the specified deadline".into());
+        let told = match (drain(spec, facts, at.mono).map(|drain| drain.why), &facts.evicted) {
+            (Some(Why::Deadline), _) => Some(("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")),
+            (Some(Why::Evicted), Some(evicted)) => Some(("Evicted", evicted.message.as_str())),
+            _ => None,
+        };
+        if let Some((reason, message)) = told {
+            (status.reason, status.message) = (Some(reason.into()), Some(message.into()));
         }
     } else {
         status.phase = Some(shown_phase(spec, facts, amounts_to, previous).word().into());

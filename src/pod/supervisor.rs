@@ -15,6 +15,7 @@ pub(super) mod attached;
 mod clients;
 mod ephemeral;
 mod errand;
+mod measuring;
 mod objects;
 mod pulling;
 mod resizing;
@@ -30,6 +31,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, Volume};
 
 use self::asking::Asking;
 use self::ephemeral::Awaited;
+use self::measuring::Measuring;
 use self::pulling::Pulling;
 use self::resizing::Resizing;
 use self::source::Source;
@@ -97,6 +99,8 @@ pub struct Supervisor {
     objects: Option<Notify>,
     /// Of service accounts, in its volumes.
     tokens: Tokens,
+    /// The volumes that may not grow at will.
+    measuring: Measuring,
     /// Something was done since memory was last given back.
     untrimmed: bool,
     /// Directories of ended starts. What comes next must not wait until the disk has removed them.
@@ -117,6 +121,7 @@ impl Supervisor {
             pulls: Vec::new(),
             objects: None,
             tokens: Tokens::default(),
+            measuring: Measuring::default(),
             untrimmed: true,
             rubbish: Vec::new(),
             names: ground.network.names(),
@@ -245,6 +250,7 @@ impl Supervisor {
             claims::bind(&self.ground.places, &self.pod)?;
             let claim = |volume: &Volume| claims::directory_of(&self.ground.places, &self.pod, volume);
             self.volumes = Some(Volumes::set_up(spec, &self.ground.volumes(), memory, &|volume| self.files_of(volume), &claim)?);
+            self.watch_volumes();
         }
         Ok(())
     }
@@ -317,6 +323,7 @@ impl Supervisor {
     /// Nothing runs any more: the sandbox goes, then the last phase is told.
     fn finish(&mut self, phase: lifecycle::Phase) -> Event {
         self.pulls.clear();
+        self.stop_measuring();
         self.stop_asking();
         self.stop_sandbox();
         Event::Finished(phase)
@@ -326,7 +333,7 @@ impl Supervisor {
     fn wait(&mut self, wake: Option<u64>) {
         let dns = self.sandbox.as_ref().and_then(|sandbox| sandbox.dns.as_ref()).and_then(|dns| dns.deadline());
         let resizing = self.resizing.as_ref().and_then(|resizing| resizing.retry);
-        let until = [wake, dns, resizing, self.patience(), self.tokens.deadline()].into_iter().flatten().min();
+        let until = [wake, dns, resizing, self.patience(), self.tokens.deadline(), self.measuring.deadline()].into_iter().flatten().min();
         let pause = until.map_or(u64::MAX, |until| until.saturating_sub(now().mono));
         if pause > QUIET && (!self.rubbish.is_empty() || self.untrimmed && pause > WORTH_TRIMMING) {
             self.rest(pause);
@@ -343,6 +350,7 @@ impl Supervisor {
         }
         self.look_at_deadlines();
         self.renew_tokens();
+        self.measure_volumes();
         self.serve_dns();
         self.leave_late();
     }
@@ -379,6 +387,7 @@ impl Supervisor {
             Source::Prober => self.hear_prober(),
             Source::Objects => self.hear_objects(),
             Source::Pull(c) => self.hear_pull(c),
+            Source::Measured => self.hear_measured(),
             Source::Exit(c) => self.reap(c),
             Source::Output(c, stream) => self.pump(c, stream),
             Source::Room(c) => self.make_room(c),

@@ -12,8 +12,7 @@
 //! containers, cloned later, inherit. Where the files of a volume come from (objects, the pod itself) is the caller's to know.
 //!
 //! Not here: the mounts inside a container (its child makes them, from [`Volumes::source`] or [`open_sub_path`]); the
-//! sizeLimit of an emptyDir on disk, which no file system enforces (Kubernetes evicts the pod instead: a count of the
-//! directory's blocks, compared by the pod's loop, belongs beside [`Volumes::source`]).
+//! sizeLimit of an emptyDir on disk, which no file system enforces (Kubernetes evicts the pod instead, from [`Volumes::bounded`]).
 
 mod host_path;
 mod ownership;
@@ -67,6 +66,16 @@ struct Source {
     mounted: bool,
     /// Whether we made the directory in this set-up.
     new: bool,
+}
+
+/// A volume that may not grow beyond a limit, which nothing but its owner's watch keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bounded {
+    pub name: String,
+    pub path: PathBuf,
+    /// As the manifest has it.
+    pub limit: String,
+    pub bytes: u64,
 }
 
 impl Volumes {
@@ -148,6 +157,17 @@ impl Volumes {
     pub fn source(&self, name: &str) -> Result<&Path> {
         let found = self.set_up.iter().find(|source| source.name == name);
         found.map(|source| source.path.as_path()).ok_or_else(|| Error::said(format!("the pod has no volume {name:?}")))
+    }
+
+    /// The emptyDirs on disk that have a sizeLimit.
+    pub fn bounded(&self, pod: &PodSpec) -> Vec<Bounded> {
+        let on_disk = |source: &&EmptyDirVolumeSource| source.medium.as_deref().unwrap_or_default().is_empty();
+        let bounded = pod.volumes.iter().flatten().filter_map(|volume| {
+            let source = volume.empty_dir.as_ref().filter(on_disk)?;
+            let (bytes, limit) = (size_limit(source)?, source.size_limit.as_ref()?.0.clone());
+            Some(Bounded { name: volume.name.clone(), path: self.source(&volume.name).ok()?.to_owned(), limit, bytes })
+        });
+        bounded.collect()
     }
 
     /// Removes all that is the pod's own; paths of the host stay untouched. Goes on where it can, returns what went wrong.
@@ -293,6 +313,7 @@ fn tmpfs_size(source: &EmptyDirVolumeSource, memory: Option<u64>) -> Option<u64>
     size_limit(source).into_iter().chain(memory).min()
 }
 
+/// In bytes. Zero is no limit.
 fn size_limit(source: &EmptyDirVolumeSource) -> Option<u64> {
     let limit = u64::try_from(Quantity::parse(&source.size_limit.as_ref()?.0).ok()?.bytes()).ok();
     limit.filter(|size| *size > 0)

@@ -35,6 +35,18 @@ pub const CASES: &[Case] = &[
         assert_eq!(world.written("size").split_whitespace().nth(1), Some("10240"));
         assert_eq!(world.written("code"), "1\n");
     }),
+    case("VOL-E1", |world| {
+        let app = "trap 'echo asked >/story/end; exit 0' TERM; dd if=/dev/zero of=/m/big bs=1k count=1500 2>/dev/null; sleep 1000 & wait";
+        let disk = |limit: &str| json!({ "emptyDir": { "sizeLimit": limit } });
+        let pod = Pod::new("p", "Always").app("a", app).app("b", "sleep 1000").volume("m", disk("1Mi"), &[("a", "/m")]);
+        world.apply(&pod.volume("roomy", disk("1Gi"), &[("a", "/roomy")]));
+        let pod = world.wait_phase("p", "Failed");
+        let why = "Usage of EmptyDir volume \"m\" exceeds the limit \"1Mi\". ";
+        assert_eq!((&pod["status"]["reason"], &pod["status"]["message"]), (&json!("Evicted"), &json!(why)));
+        assert_eq!(world.written("end"), "asked\n");
+        let described = world.minipod(&["describe", "pod", "p"]).ok();
+        assert!(described.contains("Evicted\nMessage:") && described.contains("Warning  Evicted"), "{described}");
+    }),
     case("VOL-07", |world| {
         // A link in the volume that leads out of it must not lead a subPath out.
         let outside = world.path("outside");

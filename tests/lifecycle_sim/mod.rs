@@ -283,7 +283,7 @@ impl<'a> World<'a> {
     }
 
     /// One word of a script. `+5` seconds pass; `a=1` a ends with code 1; `a=oom`; `a:WORD` something about a; `a!ANSWER` how a's
-    /// starts are answered from now on; `stop`, `stop=5`; `add` the next ephemeral container; `lost` the sandbox; `nosandbox`, `sandbox`.
+    /// starts are answered from now on; `stop`, `stop=5`; `add` the next ephemeral container; `lost` the sandbox; `evict`; `nosandbox`, `sandbox`.
     pub fn word(&mut self, word: &str) {
         if let Some(seconds) = word.strip_prefix('+') {
             let ms = (seconds.parse::<f64>().unwrap() * 1000.0) as u64;
@@ -307,6 +307,7 @@ impl<'a> World<'a> {
             ("sandbox", ..) => self.sandbox_fails = false,
             ("add", ..) => self.happen(Event::EphemeralAdded),
             ("lost", ..) => self.happen(Event::SandboxDied),
+            ("evict", ..) => self.happen(Event::Evicted { message: "Too much of it. ".into() }),
             ("stop", ..) => self.happen(Event::StopAsked { grace_seconds: None }),
             (_, Some(("stop", grace)), _) => self.happen(Event::StopAsked { grace_seconds: Some(grace.parse().unwrap()) }),
             (_, Some((name, "oom")), _) => {

@@ -41,6 +41,7 @@ pub struct Watch {
     pub sandboxes: u32,
     /// Causes to stop everything: since, until, whether the pod goes on.
     pub stop: Option<(u64, u64)>,
+    pub evicted: Option<u64>,
     pub lost: Option<u64>,
     /// A rule wanted all containers to start over.
     pub all: Option<u64>,
@@ -70,6 +71,7 @@ impl Watch {
                 let until = now + grace_seconds.unwrap_or(spec.grace_seconds) * 1000;
                 self.stop = Some(self.stop.map_or((now, until), |(since, before)| (since, before.min(until))));
             }
+            Event::Evicted { .. } => self.evicted = self.evicted.or(Some(now)),
             Event::ResetDone => {
                 self.all = None;
                 self.begin_again();
@@ -159,8 +161,12 @@ impl Watch {
 
     fn ended(&mut self, spec: &Spec, c: C, code: i32, now: u64) {
         let asked = spec.container(c);
-        let stopping =
-            self.stop.is_some() || self.lost.is_some() || self.all.is_some() || self.deadline(spec).is_some_and(|at| at <= now) || self.nothing_left(spec);
+        let stopping = self.stop.is_some()
+            || self.evicted.is_some()
+            || self.lost.is_some()
+            || self.all.is_some()
+            || self.deadline(spec).is_some_and(|at| at <= now)
+            || self.nothing_left(spec);
         let seen = &mut self.seen[c.0];
         (seen.running, seen.tried, seen.ended) = (false, false, Some((now, code, seen.by_probe)));
         seen.opened |= asked.role == Role::Init && code == 0 && self.lost.is_none();
@@ -225,7 +231,12 @@ impl Watch {
 
     /// Whether everything must stop.
     fn stops(&self, spec: &Spec, now: u64) -> bool {
-        self.stop.is_some() || self.dead || self.all.is_some() || self.deadline(spec).is_some_and(|at| at <= now) || self.nothing_left(spec)
+        self.stop.is_some()
+            || self.evicted.is_some()
+            || self.dead
+            || self.all.is_some()
+            || self.deadline(spec).is_some_and(|at| at <= now)
+            || self.nothing_left(spec)
     }
 
     pub fn action(&self, spec: &Spec, action: &Action, now: u64) {
@@ -350,10 +361,12 @@ impl Watch {
         let done = self.nothing_left(spec).then(|| self.done_at(spec)).flatten().filter(|_| self.all.is_none());
         let fatal = self.lost.filter(|_| spec.restart_policy == Policy::Never && self.has_begun(spec));
         let asked = self.stop.map(|(since, _)| since);
-        let end = [deadline, done, fatal, asked].into_iter().flatten().min().unwrap_or(u64::MAX);
+        let end = [deadline, done, fatal, asked, self.evicted].into_iter().flatten().min().unwrap_or(u64::MAX);
         let with_grace = [deadline, done, self.lost.filter(|_| self.dead)].into_iter().flatten().filter(|at| *at <= end).map(|at| at + grace);
         let doom = self.seen[c.0].doom.map(|(_, until)| until);
-        with_grace.chain(self.all).chain(doom).chain(self.stop.map(|(_, until)| until)).min()
+        // Of the kubelet, not of the pod.
+        let evicted = self.evicted.filter(|at| *at <= end).map(|at| at + 1000);
+        with_grace.chain(evicted).chain(self.all).chain(doom).chain(self.stop.map(|(_, until)| until)).min()
     }
 
     fn done_at(&self, spec: &Spec) -> Option<u64> {
@@ -391,7 +404,7 @@ impl Watch {
     fn finish(&self, spec: &Spec, phase: Phase, now: u64) {
         assert!(self.idle() && !self.sandbox, "the last phase comes before the last process has gone");
         let fatal = self.lost.is_some() && spec.restart_policy == Policy::Never;
-        let timed_out = self.deadline(spec).is_some_and(|at| at <= now);
+        let timed_out = self.evicted.is_some() || self.deadline(spec).is_some_and(|at| at <= now);
         assert!(self.stop.is_some() || fatal || timed_out || self.nothing_left(spec), "the pod ends for nothing");
         let all_zero = spec.apps().all(|c| self.seen[c.0].ended.is_some_and(|(_, code, _)| code == 0));
         match phase {

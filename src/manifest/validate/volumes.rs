@@ -76,9 +76,6 @@ fn empty_dir(empty: &EmptyDirVolumeSource, spec: &PodSpec, at: &At, findings: &m
     match Quantity::parse(&limit.0) {
         Err(said) => findings.invalid(&at.field("sizeLimit"), &limit.0, said),
         Ok(size) if size.is_negative() => findings.forbidden(&at.field("sizeLimit"), "SizeLimit field must be a valid resource quantity"),
-        Ok(_) if medium.is_empty() => {
-            findings.warn(&at.field("sizeLimit"), "is kept only with medium Memory; nothing evicts a pod that writes more to disk");
-        }
         Ok(_) => {}
     }
 }

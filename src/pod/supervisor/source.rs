@@ -24,6 +24,8 @@ pub(super) enum Source {
     Objects,
     /// The pull of a container's image.
     Pull(C),
+    /// The volumes have been measured.
+    Measured,
 }
 
 impl Source {
@@ -53,6 +55,7 @@ impl Source {
             Source::Prober => (11, 0),
             Source::Objects => (12, 0),
             Source::Pull(c) => (13, c.0),
+            Source::Measured => (14, 0),
         };
         kind << 32 | number as u64
     }
@@ -74,6 +77,7 @@ impl Source {
             11 => Source::Prober,
             12 => Source::Objects,
             13 => Source::Pull(C(number)),
+            14 => Source::Measured,
             _ => return None,
         })
     }
