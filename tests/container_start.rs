@@ -13,9 +13,9 @@ use minipod::container::seccomp;
 use minipod::container::spec::{self, Mount, Surroundings};
 use minipod::container::step::{Hands, Step};
 use minipod::image::{Image, User};
-use minipod::sys::file;
 use minipod::sys::mount::Propagation;
 use minipod::sys::process::{self, Child, Exit, Namespaces};
+use minipod::sys::{file, removal};
 use oci_spec::runtime::Spec;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType, LinuxIdMappingBuilder};
 use rustix::fs::OFlags;
@@ -121,7 +121,7 @@ impl Lab {
     /// A start uses its upper directory once: a volatile overlay refuses it a second time.
     fn renew(&self) {
         for name in ["upper", "work"] {
-            file::remove_tree(self.path(name)).unwrap();
+            removal::remove_tree(self.path(name)).unwrap();
             std::fs::create_dir(self.path(name)).unwrap();
         }
     }

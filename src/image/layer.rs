@@ -27,7 +27,7 @@ use super::entries::{Entries, Entry};
 use super::stack::{MAX_SYMLINKS, OPAQUE, Stack};
 use crate::error::{Error, Result};
 use crate::sys::file::{self, Within};
-use crate::sys::tree;
+use crate::sys::{removal, tree};
 
 /// Names in one layer; the largest images have some hundred thousand.
 pub const MAX_ENTRIES: u64 = 4_000_000;
@@ -176,7 +176,7 @@ impl Layer<'_> {
             return Ok(false);
         }
         self.parent = None;
-        tree::remove(parent, name)?;
+        removal::remove(parent, name)?;
         Ok(tree::is_whiteout(&old))
     }
 
@@ -277,7 +277,7 @@ impl Layer<'_> {
     /// A directory that no entry has made: as the layers below have it, else 0755 and root's.
     fn make_implied(&mut self, dir: &OwnedFd, name: &OsStr, path: &Path, hides: bool) -> Result<()> {
         if hides {
-            tree::remove(dir, name)?;
+            removal::remove(dir, name)?;
         }
         tree::make_directory(dir, name)?;
         self.implied.insert(path.to_owned());

@@ -30,7 +30,7 @@ use super::archive::MAX_DOCUMENT;
 use super::digest::{is_sha256, sha256};
 use super::{Image, Reference};
 use crate::error::{Error, Result};
-use crate::sys::file;
+use crate::sys::{file, removal};
 
 /// Of one record.
 const MAX_RECORD: u64 = 8 << 20;
@@ -247,7 +247,7 @@ impl Store {
         let lock = file::open(self.dir.join("lock"), OFlags::RDWR | OFlags::CREATE)?;
         file::lock(&lock)?;
         let writer = Writer { store: self, _lock: lock };
-        file::remove_tree(writer.tmp())?;
+        removal::remove_tree(writer.tmp())?;
         super::pull::clear_killed(&self.dir)?;
         for dir in [writer.tmp(), layers_dir(&self.dir), self.dir.join("blobs/sha256"), self.dir.join("names")] {
             std::fs::create_dir_all(&dir).map_err(failed("mkdir", &dir))?;
@@ -317,6 +317,6 @@ impl Writer<'_> {
 impl Drop for Writer<'_> {
     fn drop(&mut self) {
         // What cannot be removed now, the next writer meets, and tells.
-        let _ = file::remove_tree(self.tmp());
+        let _ = removal::remove_tree(self.tmp());
     }
 }

@@ -14,7 +14,7 @@ use rustix::fs::OFlags;
 use super::places::Places;
 use crate::error::{Error, Result};
 use crate::sys::notify::Notify;
-use crate::sys::{file, published};
+use crate::sys::{file, published, removal};
 
 /// A directory that one process at a time looks after; holding one claims nothing.
 #[derive(Debug, Clone)]
@@ -168,12 +168,9 @@ impl Dir {
     pub fn remove(&self) -> Result<()> {
         // The lock goes last: without it another run could claim the directory, and then lose its files to us.
         for entry in std::fs::read_dir(&self.path).into_iter().flatten().flatten().filter(|entry| entry.file_name() != "lock") {
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() => file::remove_tree(entry.path())?,
-                _ => std::fs::remove_file(entry.path()).map_err(|e| Error::io("unlink", entry.path().display(), &e))?,
-            }
+            removal::remove_tree(entry.path())?;
         }
-        file::remove_tree(&self.path)?;
+        removal::remove_tree(&self.path)?;
         // The namespace's directory goes when it is empty; ENOTEMPTY is the normal case.
         let _ = self.path.parent().map(std::fs::remove_dir);
         Ok(())

@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::image::Store;
 use crate::network::files::{Hostname, hostname_of};
 use crate::network::{Network, PodName};
-use crate::sys::{file, mount};
+use crate::sys::{file, mount, removal};
 
 /// How long the kernel may take to empty a cgroup whose processes are dead.
 pub const CGROUP_PATIENCE: Duration = Duration::from_secs(2);
@@ -177,7 +177,7 @@ pub fn clear_directory(dir: &Path) -> Vec<Error> {
         .filter_map(|name| {
             let path = dir.join(name);
             if path.is_dir() {
-                file::remove_tree(&path)
+                removal::remove_tree(&path)
             } else {
                 std::fs::remove_file(&path).or_else(ignore_missing).map_err(|e| Error::io("unlink", path.display(), &e))
             }

@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::image::{Image, Reference, Store};
 use crate::lifecycle::{Ended, FailedAt, Failure, Ids};
 use crate::sys::process::{self, Child, Exit};
-use crate::sys::{file, mount, socket, tty};
+use crate::sys::{file, mount, removal, socket, tty};
 use crate::volume::Volumes;
 
 /// A container's main process, and what it writes.
@@ -174,7 +174,7 @@ pub fn start(home: &Home<'_>, container: &Container, target: Option<&Child>, att
         Err(error) => {
             own_cgroup.remove(CGROUP_PATIENCE);
             // The end of the pod removes what cannot be removed now.
-            let _ = file::remove_tree(&directory);
+            let _ = removal::remove_tree(&directory);
             Err(error)
         }
     }
@@ -226,7 +226,7 @@ fn launch_in(
 
 /// Makes what one start needs on disk, empty.
 fn furnish(attempt: &Path) -> Result<()> {
-    file::remove_tree(attempt)?;
+    removal::remove_tree(attempt)?;
     make_dirs(&attempt.join(compose::UPPER))?;
     make_dirs(&attempt.join(compose::WORK))?;
     // The root directory of the container is the upper directory itself, and everybody in it may enter it.

@@ -31,7 +31,7 @@ use crate::image::{Reference, Store};
 use crate::network::Network;
 use crate::sys::notify::Notify;
 use crate::sys::process::Child;
-use crate::sys::{file, process, socket};
+use crate::sys::{file, process, removal, socket};
 
 /// What the command line may say about how a pod is run.
 #[derive(Debug, Clone, Default)]
@@ -291,7 +291,7 @@ fn clear_leftovers(places: &Places, dir: &PodDir, uids: &[String]) -> Result<()>
     for uid in uids {
         errors.extend(cgroup::clear_pod(&hierarchies, &places.cgroup, uid, CGROUP_PATIENCE));
         let logs = log::pod_dir(&places.log.join("pods"), &dir.namespace, &dir.name, uid)?;
-        errors.extend(file::remove_tree(&logs).err());
+        errors.extend(removal::remove_tree(&logs).err());
         errors.extend(claims::forget_owned(places, &dir.namespace, uid));
     }
     errors.extend(cgroup::remove_base(&hierarchies, &places.cgroup).err());

@@ -48,7 +48,7 @@ use crate::lifecycle::{self, Action, At, C, Event, Facts, FailedAt, Hook, Spec, 
 use crate::network::Names;
 use crate::sys::notify::Notify;
 use crate::sys::poll::Poll;
-use crate::sys::{process, socket};
+use crate::sys::{process, removal, socket};
 use crate::volume::Volumes;
 
 /// Where others find the supervisor.
@@ -315,7 +315,7 @@ impl Supervisor {
     /// and the volumes stay.
     fn reset(&mut self) -> Event {
         self.cut_off_errands();
-        let removed = crate::sys::file::remove_tree(self.ground.dir.path().join("containers"));
+        let removed = removal::remove_tree(self.ground.dir.path().join("containers"));
         self.complain_of(removed.err());
         Event::ResetDone
     }
@@ -371,7 +371,7 @@ impl Supervisor {
     }
 
     fn tidy(&mut self) {
-        let errors: Vec<Error> = self.rubbish.drain(..).filter_map(|directory| crate::sys::file::remove_tree(directory).err()).collect();
+        let errors: Vec<Error> = self.rubbish.drain(..).filter_map(|directory| removal::remove_tree(directory).err()).collect();
         self.complain_of(errors);
     }
 
@@ -459,7 +459,7 @@ impl Supervisor {
             self.removed_at_end = true;
         }
         if self.removed_at_end {
-            errors.extend(crate::sys::file::remove_tree(&logs).err());
+            errors.extend(removal::remove_tree(&logs).err());
             errors.extend(claims::forget_owned(&places, &dir.namespace, &self.spec.uid));
             errors.extend(dir.remove().err());
         }

@@ -241,14 +241,6 @@ pub fn capacity(path: impl AsRef<Path>) -> Result<u64> {
     Ok(found.f_blocks.saturating_mul(found.f_frsize))
 }
 
-/// Removes a tree without following a symlink and without leaving `path`; a missing one is fine.
-pub fn remove_tree(path: impl AsRef<Path>) -> Result<()> {
-    match std::fs::remove_dir_all(path.as_ref()) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("unlinkat", path.as_ref().display(), &error)),
-        _ => Ok(()),
-    }
-}
-
 /// Takes the lock of an open file (opened for writing) for as long as the descriptor, or a copy of it in a child, is open;
 /// false if another open file has it. An open-file-description lock (3.15): forks keep it, and it can be asked about.
 pub fn try_lock(file: impl AsFd) -> Result<bool> {

@@ -19,6 +19,7 @@ pub mod notify;
 pub mod poll;
 pub mod process;
 pub mod published;
+pub mod removal;
 pub mod seccomp;
 pub mod socket;
 pub mod tree;

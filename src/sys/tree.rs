@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, SeekFrom, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -77,14 +77,6 @@ pub fn hard_link(old_dir: impl AsFd, old: &OsStr, new_dir: impl AsFd, new: &OsSt
 pub fn read_link(dir: impl AsFd, name: &OsStr) -> Result<OsString> {
     let target = fs::readlinkat(dir, name, Vec::new()).map_err(failed("readlinkat", name))?;
     Ok(OsString::from_vec(target.into_bytes()))
-}
-
-/// Removes a name with all that is beneath it.
-pub fn remove(dir: impl AsFd, name: &OsStr) -> Result<()> {
-    match fs::unlinkat(dir.as_fd(), name, AtFlags::empty()) {
-        Err(Errno::ISDIR) => file::remove_tree(path_in(dir, name)),
-        other => other.map_err(failed("unlinkat", name)),
-    }
 }
 
 /// Removes a name that is no directory; EISDIR if it is one.
@@ -199,8 +191,10 @@ pub fn open_directory(dir: impl AsFd, name: &OsStr) -> Result<OwnedFd> {
 /// The names in a directory that is open for reading.
 pub fn names(dir: impl AsFd) -> Result<Vec<OsString>> {
     let failed = |errno: Errno| Error::call("getdents64", "", errno.raw_os_error());
-    let mut names = Vec::new();
-    for entry in fs::Dir::read_from(dir).map_err(failed)? {
+    let (mut names, mut buffer) = (Vec::new(), Vec::with_capacity(16 << 10));
+    fs::seek(dir.as_fd(), SeekFrom::Start(0)).map_err(|errno| Error::call("lseek", "", errno.raw_os_error()))?;
+    let mut entries = fs::RawDir::new(dir, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
         let entry = entry.map_err(failed)?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
         if name != "." && name != ".." {

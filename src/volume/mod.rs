@@ -28,7 +28,7 @@ use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, PodSpec, Volume};
 use crate::error::{Error, Result};
 use crate::manifest::huge_pages;
 use crate::manifest::quantity::Quantity;
-use crate::sys::{file, mount};
+use crate::sys::{file, mount, removal};
 
 pub use ownership::{Change, give_to_group};
 pub use payload::{File, Payload};
@@ -229,7 +229,7 @@ impl Source {
             let _ = mount::unmount(&self.path);
         }
         if self.new {
-            let _ = file::remove_tree(&self.path);
+            let _ = removal::remove_tree(&self.path);
         }
     }
 }
@@ -276,7 +276,7 @@ pub fn remove(path: &Path) -> Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(Error::said("the root directory is not a volume")) };
     match mount::bare_view(parent) {
         Err(error) if error.is(libc::ENOENT) => Ok(()),
-        view => file::remove_tree(file::path_of(view?.as_fd()).join(name)).map_err(|error| error.doing(format!("removing {}", path.display()))),
+        view => removal::remove(view?, name).map_err(|error| error.doing(format!("removing {}", path.display()))),
     }
 }
 
@@ -292,8 +292,8 @@ fn remove_dirs_in(all: &Path) -> Vec<Error> {
         Ok(entries) => entries,
     };
     let remove = |entry: std::io::Result<std::fs::DirEntry>| {
-        let entry = entry.map_err(failed("readdir"))?;
-        file::remove_tree(entry.path()).map_err(|error| error.doing(format!("removing {}", all.join(entry.file_name()).display())))
+        let name = entry.map_err(failed("readdir"))?.file_name();
+        removal::remove(&view, &name).map_err(|error| error.doing(format!("removing {}", all.join(&name).display())))
     };
     let mut errors: Vec<Error> = entries.filter_map(|entry| remove(entry).err()).collect();
     if errors.is_empty() {

@@ -22,7 +22,7 @@ use rustix::fs::OFlags;
 use super::ownership::{Change, READ, give_to_group};
 use crate::error::{Error, Result};
 use crate::sys::file::{self, Within};
-use crate::sys::{process, tree};
+use crate::sys::{process, removal, tree};
 
 /// One file of such a volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,8 +61,8 @@ pub fn write(volume: BorrowedFd<'_>, payload: &Payload, group: Option<i64>) -> R
     }
     let name = name()?;
     if let Err(error) = fill(volume, &name, payload, group).and_then(|()| swap(volume, &name)) {
-        let _ = tree::remove(volume, OsStr::new(NEXT));
-        let _ = tree::remove(volume, OsStr::new(&name));
+        let _ = removal::remove(volume, OsStr::new(NEXT));
+        let _ = removal::remove(volume, OsStr::new(&name));
         return Err(error);
     }
     let tops: BTreeSet<&str> = payload.keys().filter_map(|path| path.split('/').next()).collect();
@@ -73,9 +73,9 @@ pub fn write(volume: BorrowedFd<'_>, payload: &Payload, group: Option<i64>) -> R
         }
     }
     for stale in known.iter().filter(|name| !is_own(name) && !name.to_str().is_some_and(|name| tops.contains(name))) {
-        tree::remove(volume, stale)?;
+        removal::remove(volume, stale)?;
     }
-    old.map_or(Ok(()), |old| tree::remove(volume, &old)).map(|()| true)
+    old.map_or(Ok(()), |old| removal::remove(volume, &old)).map(|()| true)
 }
 
 /// A path that stays below the root and is none of the writer's own. Objects on disk may have been written by any hand.

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::needs::OWN_MACHINE;
 use crate::pod::{Pod, await_file, once, serve};
 use crate::process::{Done, poll, seconds};
-use crate::world::{World, container, restarts};
+use crate::world::{World, container, program, restarts};
 use crate::{Case, case};
 
 /// Demands one message, with at most one hint below it, and that nothing of the pod was made.
@@ -127,6 +127,15 @@ pub const CASES: &[Case] = &[
         world.minipod(&["exec", "nobody", "--", "true"]).fails_with(&["nobody", "not found"]);
         world.minipod(&["describe", "pod", "nobody"]).fails_with(&["nobody", "not found"]);
         world.minipod(&["no-such-verb"]).fails_with(&["no-such-verb"]);
+    }),
+    case("BAD-15", |world| {
+        // Three times deeper than a path can say, ten times than the supervisor may have descriptors.
+        let nest = "mkdir -p a/$way b/$way c/$way && mv a b/$way && mv b c/$way";
+        let app = format!("way=$(yes d | head -1000 | tr '\\n' /); cd /v && {nest} && cd /root && {nest} && {}", once("0", 0));
+        let file = world.manifest(&Pod::new("p", "Never").app("a", &app).volume("v", json!({ "emptyDir": {} }), &[("a", "/v")]));
+        let program = program();
+        world.tool("sh", &["-c", "ulimit -n 256; exec \"$@\"", "sh", program.to_str().expect("a path of ours"), "run", &file]).ok();
+        world.assert_nothing_left();
     }),
     case("BAD-12", |world| {
         // A log disk that fills up and is freed: what was written before stays, what could not be is told, and the container goes on.

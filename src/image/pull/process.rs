@@ -18,7 +18,7 @@ use crate::image::login::{Login, Logins};
 use crate::image::registries::{Endpoint, Registries};
 use crate::image::{Image, Reference, Store, plain};
 use crate::sys::poll::Poll;
-use crate::sys::{file, process, socket, user};
+use crate::sys::{process, removal, socket, user};
 
 /// Layers at a time: more gain nothing on a usual line, and each is a process.
 const AT_ONCE: usize = 4;
@@ -265,7 +265,7 @@ impl<'a> Layers<'a> {
             };
             let to = self.staging.path().join(&name);
             if to.is_dir() {
-                file::remove_tree(path)?;
+                removal::remove_tree(path)?;
             } else {
                 std::fs::rename(path, &to).map_err(|error| Error::io("rename", path.display(), &error))?;
             }

@@ -16,7 +16,7 @@ use rustix::fs::OFlags;
 use crate::error::{Error, Result};
 use crate::image::digest::sha256;
 use crate::image::{Reference, Store};
-use crate::sys::file;
+use crate::sys::{file, removal};
 
 const DIRECTORY: &str = "d";
 
@@ -44,7 +44,7 @@ impl Staging {
                 continue;
             }
             let path = lock.with_extension(DIRECTORY);
-            file::remove_tree(&path)?;
+            removal::remove_tree(&path)?;
             make_dir(&path)?;
             return Ok(Staging { path, lock, _held: held });
         }
@@ -58,7 +58,7 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         // What cannot be removed now, the next writer of the store meets, and tells.
-        if file::remove_tree(&self.path).is_ok() {
+        if removal::remove_tree(&self.path).is_ok() {
             let _ = std::fs::remove_file(&self.lock);
         }
     }
@@ -74,7 +74,7 @@ pub fn clear(store: &Path) -> Result<()> {
             opened => opened?,
         };
         if file::try_lock(&held)? && file::stat(&held)?.st_nlink > 0 {
-            file::remove_tree(lock.with_extension(DIRECTORY))?;
+            removal::remove_tree(lock.with_extension(DIRECTORY))?;
             std::fs::remove_file(&lock).map_err(|error| Error::io("unlink", lock.display(), &error))?;
         }
     }
