@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType, Spec};
 use rustix::fs::OFlags;
 
+use super::attempt::{MESSAGE, UPPER, WORK};
 use super::ground::{self, pod_spec};
 use super::image_volumes;
 use super::objects::environment::{self, Environment, Origin};
@@ -23,13 +24,6 @@ use crate::sys::devices;
 use crate::sys::file::{self, Within};
 use crate::sys::user::{held_capabilities, kernel_version};
 use crate::volume;
-
-/// What a container writes to its root, in the directory of its start.
-pub const UPPER: &str = "upper";
-/// overlayfs' own.
-pub const WORK: &str = "work";
-/// Its last words (§24).
-pub const MESSAGE: &str = "termination-log";
 
 /// All that a container's plan depends on.
 pub struct Whole<'a> {

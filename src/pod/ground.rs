@@ -133,6 +133,11 @@ impl Ground {
         self.users.as_ref().map_or(Ok(()), |users| file::set_owner(path, users.first, users.first))
     }
 
+    /// The user and the group of a container's root on the machine.
+    pub fn root_of_pod(&self) -> u32 {
+        self.users.as_ref().map_or(0, |users| users.first)
+    }
+
     /// Which devices a container may use: those of every container; a privileged one, all.
     pub fn hold_to_devices(&self, container: &Container, cgroup: &Cgroup) -> Result<()> {
         if is_privileged(container) { Ok(()) } else { self.devices.attach(cgroup.dir()) }

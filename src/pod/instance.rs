@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use oci_spec::runtime::Process;
 
-use super::compose::{self, Whole};
-use super::dir::make_dirs;
+use super::attempt;
+use super::compose::Whole;
 use super::ground::{CGROUP_PATIENCE, Ground, pod_spec};
 use super::handler;
 use super::image_volumes;
@@ -122,8 +122,9 @@ fn stop_signal(container: &Container, image: &Image) -> i32 {
     [of_container, image.stop_signal.as_deref()].into_iter().flatten().find_map(process::signal_number).unwrap_or(libc::SIGTERM)
 }
 
-/// Starts a container, in the PID namespace of `target` if there is one. `attempt` is its restart count and names its log. What of its limits could not be set is told beside it.
-pub fn start(home: &Home<'_>, container: &Container, target: Option<&Child>, attempt: u32) -> Result<(Instance, Ids, Vec<Unenforced>)> {
+/// Starts a container, in the PID namespace of `target` if there is one. `restart` is its restart count and names its log, and `spare`
+/// a directory that an earlier start has left. What of its limits could not be set is told beside it.
+pub fn start(home: &Home<'_>, container: &Container, target: Option<&Child>, restart: u32, spare: Option<&Path>) -> Result<(Instance, Ids, Vec<Unenforced>)> {
     let ground = home.ground;
     let image = find_image(&ground.store, container)?;
     let hold = ground.store.hold(&image)?;
@@ -135,19 +136,16 @@ pub fn start(home: &Home<'_>, container: &Container, target: Option<&Child>, att
         container_id: format!("minipod://{}", random_id()?),
         stop_signal: process::signal_name(stop_signal),
     };
-    let directory = ground.attempt(&container.name, attempt);
-    furnish(&directory)?;
-    for name in [compose::UPPER, compose::WORK, compose::MESSAGE] {
-        ground.give_to_pod(&directory.join(name))?;
-    }
-    let log_path = log::file(&ground.logs, &container.name, attempt)?;
+    let directory = ground.attempt(&container.name, restart);
+    attempt::furnish(ground, &directory, spare)?;
+    let log_path = log::file(&ground.logs, &container.name, restart)?;
     let log = LogFile::open(&log_path)?;
     // As the kubelet: the run before is kept for `logs -p`, older ones are not.
-    if let Some(old) = attempt.checked_sub(2) {
+    if let Some(old) = restart.checked_sub(2) {
         log::rotation::remove(&log::file(&ground.logs, &container.name, old)?);
     }
     let limits = cgroup::limits::of_container(pod_spec(home.pod), container);
-    let (own_cgroup, unenforced) = ground.cgroup.container(&container.name, attempt, &limits)?;
+    let (own_cgroup, unenforced) = ground.cgroup.container(&container.name, restart, &limits)?;
     match launch_in(home, container, target, &image, &directory, &own_cgroup) {
         Ok((Launched { child, outputs, stdin }, spec, process)) => {
             let process = handler::executes(container).then(|| process.map(Box::new)).flatten();
@@ -222,18 +220,6 @@ fn launch_in(
     let kept = process::sealed_file("config.json", &text)?;
     let launched = launch_with_streams(&plan, home, target, own_cgroup, &join_files, container)?;
     Ok((launched, kept, spec.process().clone().map(|process| (process, plan::host_root(&spec), plan.filter().cloned()))))
-}
-
-/// Makes what one start needs on disk, empty.
-fn furnish(attempt: &Path) -> Result<()> {
-    removal::remove_tree(attempt)?;
-    make_dirs(&attempt.join(compose::UPPER))?;
-    make_dirs(&attempt.join(compose::WORK))?;
-    // The root directory of the container is the upper directory itself, and everybody in it may enter it.
-    file::set_mode(attempt.join(compose::UPPER), 0o755)?;
-    let message = attempt.join(compose::MESSAGE);
-    std::fs::write(&message, "").map_err(|e| Error::io("open", message.display(), &e))?;
-    file::set_mode(&message, 0o666)
 }
 
 /// 64 hexadecimal digits, as every runtime's ids.
@@ -351,7 +337,7 @@ impl Instance {
 
     /// §24: the end of the termination message file; with FallbackToLogsOnError, of the log.
     fn last_words(&self, container: &Container, failed: bool) -> String {
-        let said = file::read_tail(self.directory.join(compose::MESSAGE), MESSAGE_BYTES).unwrap_or_default();
+        let said = file::read_tail(self.directory.join(attempt::MESSAGE), MESSAGE_BYTES).unwrap_or_default();
         if !said.is_empty() || !failed || container.termination_message_policy.as_deref() != Some("FallbackToLogsOnError") {
             return String::from_utf8_lossy(&said).into_owned();
         }

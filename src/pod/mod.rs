@@ -19,6 +19,7 @@
 //! changed their user themselves), and the reader says so.
 
 mod admission;
+mod attempt;
 mod compose;
 pub mod control;
 pub mod dir;

@@ -24,7 +24,6 @@ mod told;
 
 use std::borrow::Cow;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, Volume};
@@ -35,6 +34,7 @@ use self::measuring::Measuring;
 use self::pulling::Pulling;
 use self::resizing::Resizing;
 use self::source::Source;
+use super::attempt::Remains;
 use super::control::{self, Reply, Request};
 use super::dir::{Claim, PodDir};
 use super::ground::{self, Ground, all_containers, pod_spec};
@@ -43,7 +43,7 @@ use super::journal::{Journal, Kind};
 use super::objects::claims;
 use super::objects::token::Tokens;
 use super::sandbox::Sandbox;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::lifecycle::{self, Action, At, C, Event, Facts, FailedAt, Hook, Spec, UNSCHEDULABLE};
 use crate::network::Names;
 use crate::sys::notify::Notify;
@@ -87,7 +87,9 @@ pub struct Supervisor {
     awaited: Vec<Awaited>,
     /// Somebody asked for the pod to be gone, not only to end.
     removed_at_end: bool,
-    /// pod.json lacks something beside the status.
+    /// Something has happened since the status was put together.
+    stale: bool,
+    /// pod.json lacks something.
     unwritten: bool,
     deadline_told: bool,
     asking: Asking,
@@ -103,8 +105,7 @@ pub struct Supervisor {
     measuring: Measuring,
     /// Something was done since memory was last given back.
     untrimmed: bool,
-    /// Directories of ended starts. What comes next must not wait until the disk has removed them.
-    rubbish: Vec<PathBuf>,
+    remains: Remains,
     _claim: Claim,
 }
 
@@ -123,7 +124,7 @@ impl Supervisor {
             tokens: Tokens::default(),
             measuring: Measuring::default(),
             untrimmed: true,
-            rubbish: Vec::new(),
+            remains: Remains::default(),
             names: ground.network.names(),
             instances: spec.all().map(|_| None).collect(),
             ground,
@@ -139,6 +140,7 @@ impl Supervisor {
             clients: Vec::new(),
             awaited: Vec::new(),
             removed_at_end: false,
+            stale: true,
             unwritten: true,
             deadline_told: false,
             _claim: claim,
@@ -173,6 +175,7 @@ impl Supervisor {
                 && let Ok(next) = self.begin_probes()
             {
                 self.wait([wake, next].into_iter().flatten().min());
+                self.stale |= wake.is_some_and(|wake| wake <= now().mono);
             }
             for action in actions {
                 self.untrimmed = true;
@@ -184,6 +187,7 @@ impl Supervisor {
     }
 
     fn observe(&mut self, event: Event) {
+        self.stale = true;
         lifecycle::observe(&self.spec, &mut self.facts, event, now());
     }
 
@@ -272,7 +276,8 @@ impl Supervisor {
             return Event::StartFailed(c, failure);
         };
         let home = Home { ground: &self.ground, sandbox, volumes, pod: &self.pod };
-        let started = self.target_of(c).and_then(|target| instance::start(&home, &container_of(&self.pod, c), target, restart));
+        let spare = self.remains.take_spare(c);
+        let started = self.target_of(c).and_then(|target| instance::start(&home, &container_of(&self.pod, c), target, restart, spare.as_deref()));
         match started {
             Ok((instance, ids, unenforced)) => {
                 self.tell_started(c, pulled, &unenforced);
@@ -315,6 +320,7 @@ impl Supervisor {
     /// and the volumes stay.
     fn reset(&mut self) -> Event {
         self.cut_off_errands();
+        self.remains = Remains::default();
         let removed = removal::remove_tree(self.ground.dir.path().join("containers"));
         self.complain_of(removed.err());
         Event::ResetDone
@@ -335,7 +341,7 @@ impl Supervisor {
         let resizing = self.resizing.as_ref().and_then(|resizing| resizing.retry);
         let until = [wake, dns, resizing, self.patience(), self.tokens.deadline(), self.measuring.deadline()].into_iter().flatten().min();
         let pause = until.map_or(u64::MAX, |until| until.saturating_sub(now().mono));
-        if pause > QUIET && (!self.rubbish.is_empty() || self.untrimmed && pause > WORTH_TRIMMING) {
+        if pause > QUIET && (!self.remains.is_tidy() || self.untrimmed && pause > WORTH_TRIMMING) {
             self.rest(pause);
         }
         // Rounded up: waking early would find nothing due and spin.
@@ -351,7 +357,9 @@ impl Supervisor {
         self.look_at_deadlines();
         self.renew_tokens();
         self.measure_volumes();
-        self.serve_dns();
+        if dns.is_some_and(|deadline| deadline <= now().mono) {
+            self.serve_dns();
+        }
         self.leave_late();
     }
 
@@ -371,7 +379,7 @@ impl Supervisor {
     }
 
     fn tidy(&mut self) {
-        let errors: Vec<Error> = self.rubbish.drain(..).filter_map(|directory| removal::remove_tree(directory).err()).collect();
+        let errors = self.remains.tidy(&self.ground);
         self.complain_of(errors);
     }
 
@@ -381,7 +389,7 @@ impl Supervisor {
             Source::Owner => self.hear_owner(),
             Source::Client(number) => self.hear_client(number),
             Source::Pause => self.observe(Event::SandboxDied),
-            Source::Dns => {}
+            Source::Dns => self.serve_dns(),
             Source::Errand(number) => self.hear_errand(number, true),
             Source::Said(number) => self.hear_errand(number, false),
             Source::Prober => self.hear_prober(),
@@ -408,7 +416,7 @@ impl Supervisor {
         if let Some(instance) = self.instances[c.0].take() {
             // A client may hold a copy of the pidfd; the poll set would then go on telling of it.
             self.poll.remove(&instance.child);
-            self.rubbish.push(instance.directory.clone());
+            self.remains.add(c, instance.directory.clone());
             let (ended, errors) = instance.finish(&container_of(&self.pod, c), exit, Timestamp::now());
             self.complain_of(errors);
             self.wake_hooks_of(c);
@@ -426,19 +434,21 @@ impl Supervisor {
 
     /// Writes status and events where everybody reads them, if they changed.
     fn publish(&mut self) -> Result<()> {
-        let status = lifecycle::status(&self.spec, &self.facts, self.pod.status.as_ref(), now());
-        let mut status = super::status::complete(status, &self.pod);
-        self.tell_resources(&mut status);
-        if self.pod.status.as_ref() != Some(&status) || self.unwritten {
+        if self.stale {
+            let status = lifecycle::status(&self.spec, &self.facts, self.pod.status.as_ref(), now());
+            let mut status = super::status::complete(status, &self.pod);
+            self.tell_resources(&mut status);
+            self.unwritten |= self.pod.status.as_ref() != Some(&status);
             self.pod.status = Some(status);
-            self.unwritten = true;
+            self.stale = false;
+        }
+        if self.unwritten {
             self.ground.dir.write_pod(&self.pod)?;
             self.unwritten = false;
         }
         self.journal.write(&self.ground.dir)
     }
 
-    /// A full disk must not end the pod: what could not be written is tried again with the next change.
     fn publish_or_complain(&mut self) {
         if let Err(error) = self.publish() {
             eprintln!("minipod: {error}");

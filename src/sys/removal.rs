@@ -34,14 +34,19 @@ pub fn remove(dir: impl AsFd, name: &OsStr) -> Result<()> {
         Err(Errno::NOTEMPTY | Errno::EXIST) => {}
         other => return other.map_err(failed("unlinkat", name.display())),
     }
-    let top = open(dir.as_fd(), name)?;
-    let mut removal = Removal { top: top.as_fd(), moved: 0 };
+    empty(open(dir.as_fd(), name)?)?;
+    remove_one(dir.as_fd(), name).map_err(failed("unlinkat", name.display()))
+}
+
+/// Removes all that is in a directory which is open for reading.
+pub fn empty(dir: impl AsFd) -> Result<()> {
+    let mut removal = Removal { top: dir.as_fd(), moved: 0 };
     loop {
         let before = removal.moved;
         let emptied = removal.empty(removal.top, 0);
         // What was moved up lies in the top directory now. Each round takes DEEPEST levels from the deepest: it ends.
         if removal.moved == before {
-            return emptied.and_then(|()| remove_one(dir.as_fd(), name).map_err(failed("unlinkat", name.display())));
+            return emptied;
         }
     }
 }

@@ -117,6 +117,11 @@ pub fn attribute(file: impl AsFd, key: &OsStr) -> Result<Option<Vec<u8>>> {
     }
 }
 
+/// Takes an extended attribute from an open file.
+pub fn remove_attribute(file: impl AsFd, key: &OsStr) -> Result<()> {
+    fs::fremovexattr(file, key).map_err(failed("fremovexattr", key))
+}
+
 /// All extended attributes of an open file, by name.
 pub fn attributes(file: impl AsFd) -> Result<Vec<(OsString, Vec<u8>)>> {
     let mut names = vec![0; 64 << 10];

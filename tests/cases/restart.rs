@@ -67,6 +67,19 @@ pub const LONG_CASES: &[Case] = &[
 ];
 
 pub const CASES: &[Case] = &[
+    case("RST-14", |world| {
+        // Whatever a start did to its root, the next one finds it as the image has it.
+        let app = "say Starting; for path in /new /etc/new; do [ -e $path ] && say Stale $path; done; [ -e /bin/cat ] || say Gone; \
+                   say Mode $(stat -c %a:%u /) Words $(stat -c %a:%s /dev/termination-log); mkdir -p /new/a/b; touch /etc/new; rm /bin/cat; \
+                   echo over >/dev/termination-log; chmod 600 /dev/termination-log; chown 7 / && chmod 700 /; say Exiting; exit 1";
+        world.apply_with(&Pod::new("p", "Always").app("a", app), &["--max-backoff", "1s"]);
+        let came = poll(seconds(60), || (world.moments("a Exiting").len() >= 5).then_some(()));
+        assert!(came.is_some(), "it did not start five times: {:?}", world.story());
+        world.delete("p");
+        world.assert_nothing_left();
+        let told: Vec<String> = world.story().into_iter().map(|(_, words)| words).filter(|words| !words.ends_with("ing")).collect();
+        assert!(told.len() >= 5 && told.iter().all(|words| words == "a Mode 755:0 Words 666:0"), "{told:?}");
+    }),
     case("RST-01", |world| {
         for (pod, policy) in [("always", "Always"), ("onfailure", "OnFailure"), ("never", "Never")] {
             world.apply_with(&Pod::new(pod, policy).app(pod, &thrice(pod)), &["--max-backoff", "1s"]);

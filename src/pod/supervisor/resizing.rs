@@ -84,6 +84,7 @@ impl Supervisor {
         if resizing.retry.is_some_and(|retry| retry > now().mono) {
             return;
         }
+        self.stale = true;
         let after = cgroup::limits::of_pod(pod_spec(&self.pod));
         let mut errors = Vec::new();
         // The pod grows first and shrinks last, so that its containers always fit into it.
