@@ -31,8 +31,6 @@ pub const MESSAGE: &str = "termination-log";
 
 /// Of the root directory of a container, which is the upper directory itself: everybody in it may enter it.
 const MODE: u32 = 0o755;
-/// SELinux's, of the place on the disk.
-const LABEL: &str = "security.selinux";
 
 /// Makes what one start needs, empty: of `spare`, which an earlier one has left, or anew.
 pub fn furnish(ground: &Ground, attempt: &Path, spare: Option<&Path>) -> Result<()> {
@@ -55,9 +53,7 @@ fn renew(ground: &Ground, attempt: &Path) -> Result<()> {
     let upper = file::open(attempt.join(UPPER), OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW)?;
     removal::empty(&upper)?;
     // overlayfs marks it when something in it was changed; a container may set others.
-    for (name, _) in tree::attributes(&upper)?.iter().filter(|(name, _)| name != LABEL) {
-        tree::remove_attribute(&upper, name)?;
-    }
+    tree::clear_attributes(&upper)?;
     let (stat, owner) = (file::stat(&upper)?, ground.root_of_pod());
     if (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid) != (MODE, owner, owner) {
         tree::set_owner_and_mode(&upper, owner, owner, MODE)?;

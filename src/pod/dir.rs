@@ -275,6 +275,7 @@ pub(super) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<O
 }
 
 fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<()> {
-    let text = serde_json::to_vec_pretty(value).map_err(|e| Error::said(format!("{}: {e}", path.display())))?;
+    // In one line: it is written several times at each start, and `get -o json` shows it to people.
+    let text = serde_json::to_vec(value).map_err(|e| Error::said(format!("{}: {e}", path.display())))?;
     published::write(path, &text, 0o644)
 }

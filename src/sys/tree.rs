@@ -117,9 +117,21 @@ pub fn attribute(file: impl AsFd, key: &OsStr) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Takes an extended attribute from an open file.
-pub fn remove_attribute(file: impl AsFd, key: &OsStr) -> Result<()> {
-    fs::fremovexattr(file, key).map_err(failed("fremovexattr", key))
+/// Takes all extended attributes from an open file but SELinux's, which says how the host treats the place on its disk.
+pub fn clear_attributes(file: impl AsFd) -> Result<()> {
+    const LABEL: &[u8] = b"security.selinux";
+    let list = |names: &mut [u8]| match fs::flistxattr(file.as_fd(), names) {
+        Err(Errno::NOTSUP) => Ok(0),
+        other => other.map_err(|errno| Error::call("flistxattr", "", errno.raw_os_error())),
+    };
+    // Asked for the length first: most files have none.
+    let mut names = vec![0; list(&mut [])?];
+    let length = list(&mut names)?;
+    for key in names[..length].split(|byte| *byte == 0).filter(|key| !key.is_empty() && *key != LABEL) {
+        let key = OsStr::from_bytes(key);
+        fs::fremovexattr(file.as_fd(), key).map_err(failed("fremovexattr", key))?;
+    }
+    Ok(())
 }
 
 /// All extended attributes of an open file, by name.
@@ -196,7 +208,7 @@ pub fn open_directory(dir: impl AsFd, name: &OsStr) -> Result<OwnedFd> {
 /// The names in a directory that is open for reading.
 pub fn names(dir: impl AsFd) -> Result<Vec<OsString>> {
     let failed = |errno: Errno| Error::call("getdents64", "", errno.raw_os_error());
-    let (mut names, mut buffer) = (Vec::new(), Vec::with_capacity(16 << 10));
+    let (mut names, mut buffer) = (Vec::new(), Vec::with_capacity(4 << 10));
     fs::seek(dir.as_fd(), SeekFrom::Start(0)).map_err(|errno| Error::call("lseek", "", errno.raw_os_error()))?;
     let mut entries = fs::RawDir::new(dir, buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
