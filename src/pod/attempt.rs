@@ -48,10 +48,19 @@ pub fn furnish(ground: &Ground, attempt: &Path, spare: Option<&Path>) -> Result<
     ground.give_to_pod(&message)
 }
 
-/// Makes the directory of a start that has ended as good as new: what the container has done to its root directory itself, too.
-fn renew(ground: &Ground, attempt: &Path) -> Result<()> {
+/// How many names are looked at in one turn: probes and logs wait for no more than these.
+const TURN: usize = 2000;
+/// How long a quiet moment is waited for, in milliseconds, and from one turn to the next.
+const PATIENCE: u64 = 1000;
+const BETWEEN: u64 = 100;
+
+/// Makes the directory of a start that has ended as good as new: what the container has done to its root directory itself, too. False:
+/// that takes another turn.
+fn renew(ground: &Ground, attempt: &Path) -> Result<bool> {
     let upper = file::open(attempt.join(UPPER), OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW)?;
-    removal::empty(&upper)?;
+    if !removal::empty_some(&upper, TURN)? {
+        return Ok(false);
+    }
     // overlayfs marks it when something in it was changed; a container may set others.
     tree::clear_attributes(&upper)?;
     let (stat, owner) = (file::stat(&upper)?, ground.root_of_pod());
@@ -59,7 +68,7 @@ fn renew(ground: &Ground, attempt: &Path) -> Result<()> {
         tree::set_owner_and_mode(&upper, owner, owner, MODE)?;
     }
     removal::empty(file::open_dir(attempt.join(WORK))?)?;
-    removal::remove_tree(attempt.join(MESSAGE))
+    removal::remove_tree(attempt.join(MESSAGE)).map(|()| true)
 }
 
 /// The directories of a pod's ended starts. What comes next must not wait until the disk has removed them.
@@ -67,15 +76,23 @@ fn renew(ground: &Ground, attempt: &Path) -> Result<()> {
 pub struct Remains {
     untidy: Vec<(C, PathBuf)>,
     spare: BTreeMap<C, PathBuf>,
+    /// When there must be a turn, in monotonic milliseconds: a pod that is never quiet would fill the disk.
+    due: Option<u64>,
 }
 
 impl Remains {
-    pub fn add(&mut self, c: C, attempt: PathBuf) {
+    pub fn add(&mut self, c: C, attempt: PathBuf, now: u64) {
         self.untidy.push((c, attempt));
+        self.due = self.due.or(Some(now + PATIENCE));
     }
 
     pub fn is_tidy(&self) -> bool {
         self.untidy.is_empty()
+    }
+
+    /// When [`Remains::tidy`] must be called even if no moment is quiet.
+    pub fn deadline(&self) -> Option<u64> {
+        self.due
     }
 
     /// One that the next start of a container can have.
@@ -83,17 +100,18 @@ impl Remains {
         self.spare.remove(&c)
     }
 
-    /// Makes as good as new, or removes, what was left; for a quiet moment.
-    pub fn tidy(&mut self, ground: &Ground) -> Vec<Error> {
+    /// Makes as good as new, or removes, what was left; for a quiet moment. What is too much for one stays for the next.
+    pub fn tidy(&mut self, ground: &Ground, now: u64) -> Vec<Error> {
         let mut errors = Vec::new();
-        for (c, attempt) in self.untidy.drain(..) {
-            // What cannot be emptied cannot be removed either, and that is told.
-            if !self.spare.contains_key(&c) && renew(ground, &attempt).is_ok() {
-                self.spare.insert(c, attempt);
-            } else {
-                errors.extend(removal::remove_tree(attempt).err());
+        for (c, attempt) in std::mem::take(&mut self.untidy) {
+            match renew(ground, &attempt) {
+                Ok(false) => self.untidy.push((c, attempt)),
+                Ok(true) if !self.spare.contains_key(&c) => drop(self.spare.insert(c, attempt)),
+                // What cannot be emptied cannot be removed either, and that is told.
+                _ => errors.extend(removal::remove_tree(attempt).err()),
             }
         }
+        self.due = (!self.untidy.is_empty()).then_some(now + BETWEEN);
         errors
     }
 }

@@ -339,7 +339,8 @@ impl Supervisor {
     fn wait(&mut self, wake: Option<u64>) {
         let dns = self.sandbox.as_ref().and_then(|sandbox| sandbox.dns.as_ref()).and_then(|dns| dns.deadline());
         let resizing = self.resizing.as_ref().and_then(|resizing| resizing.retry);
-        let until = [wake, dns, resizing, self.patience(), self.tokens.deadline(), self.measuring.deadline()].into_iter().flatten().min();
+        let own = [self.patience(), self.tokens.deadline(), self.measuring.deadline(), self.remains.deadline()];
+        let until = own.into_iter().chain([wake, dns, resizing]).flatten().min();
         let pause = until.map_or(u64::MAX, |until| until.saturating_sub(now().mono));
         if pause > QUIET && (!self.remains.is_tidy() || self.untrimmed && pause > WORTH_TRIMMING) {
             self.rest(pause);
@@ -357,6 +358,9 @@ impl Supervisor {
         self.look_at_deadlines();
         self.renew_tokens();
         self.measure_volumes();
+        if self.remains.deadline().is_some_and(|due| due <= now().mono) {
+            self.tidy();
+        }
         if dns.is_some_and(|deadline| deadline <= now().mono) {
             self.serve_dns();
         }
@@ -379,7 +383,7 @@ impl Supervisor {
     }
 
     fn tidy(&mut self) {
-        let errors = self.remains.tidy(&self.ground);
+        let errors = self.remains.tidy(&self.ground, now().mono);
         self.complain_of(errors);
     }
 
@@ -416,7 +420,7 @@ impl Supervisor {
         if let Some(instance) = self.instances[c.0].take() {
             // A client may hold a copy of the pidfd; the poll set would then go on telling of it.
             self.poll.remove(&instance.child);
-            self.remains.add(c, instance.directory.clone());
+            self.remains.add(c, instance.directory.clone(), now().mono);
             let (ended, errors) = instance.finish(&container_of(&self.pod, c), exit, Timestamp::now());
             self.complain_of(errors);
             self.wake_hooks_of(c);

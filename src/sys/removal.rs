@@ -40,13 +40,18 @@ pub fn remove(dir: impl AsFd, name: &OsStr) -> Result<()> {
 
 /// Removes all that is in a directory which is open for reading.
 pub fn empty(dir: impl AsFd) -> Result<()> {
-    let mut removal = Removal { top: dir.as_fd(), moved: 0 };
+    empty_some(dir, usize::MAX).map(drop)
+}
+
+/// The same, but looks at no more than `most` names. Whether it is empty now: for whoever has more to do than to wait for a disk.
+pub fn empty_some(dir: impl AsFd, most: usize) -> Result<bool> {
+    let mut removal = Removal { top: dir.as_fd(), moved: 0, left: most };
     loop {
         let before = removal.moved;
         let emptied = removal.empty(removal.top, 0);
         // What was moved up lies in the top directory now. Each round takes DEEPEST levels from the deepest: it ends.
-        if removal.moved == before {
-            return emptied;
+        if removal.left == 0 || removal.moved == before {
+            return emptied.map(|()| removal.left > 0);
         }
     }
 }
@@ -55,12 +60,16 @@ struct Removal<'a> {
     top: BorrowedFd<'a>,
     /// How many directories were moved up.
     moved: u64,
+    /// How many names may still be looked at.
+    left: usize,
 }
 
 impl Removal<'_> {
     fn empty(&mut self, dir: BorrowedFd<'_>, depth: usize) -> Result<()> {
         let mut outcome = Ok(());
         for name in tree::names(dir)? {
+            let Some(left) = self.left.checked_sub(1) else { break };
+            self.left = left;
             let removed = match remove_one(dir, &name) {
                 Err(Errno::NOTEMPTY | Errno::EXIST) if depth < DEEPEST => self.remove_full(dir, &name, depth),
                 Err(Errno::NOTEMPTY | Errno::EXIST) => self.move_up(dir, &name),
@@ -73,7 +82,10 @@ impl Removal<'_> {
 
     fn remove_full(&mut self, dir: BorrowedFd<'_>, name: &OsStr, depth: usize) -> Result<()> {
         self.empty(open(dir, name)?.as_fd(), depth + 1)?;
-        remove_one(dir, name).map_err(failed("unlinkat", name.display()))
+        match remove_one(dir, name) {
+            Err(Errno::NOTEMPTY | Errno::EXIST) if self.left == 0 => Ok(()),
+            other => other.map_err(failed("unlinkat", name.display())),
+        }
     }
 
     fn move_up(&mut self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
@@ -132,6 +144,20 @@ mod tests {
         remove_tree(&root).unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         remove_tree(&root).unwrap();
+    }
+
+    #[test]
+    fn what_is_too_much_for_one_turn_goes_in_several() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, files) in [("a", 10), ("b/c", 10), ("d", 0)] {
+            std::fs::create_dir_all(dir.path().join(name)).unwrap();
+            (0..files).for_each(|n| std::fs::write(dir.path().join(name).join(n.to_string()), "").unwrap());
+        }
+        let open = open(CWD, dir.path().as_os_str()).unwrap();
+        let turns = (0..).take_while(|_| !empty_some(&open, 5).unwrap()).count();
+        assert!((4..=10).contains(&turns), "{turns}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert!(empty_some(&open, 1).unwrap());
     }
 
     #[test]

@@ -67,6 +67,18 @@ pub const LONG_CASES: &[Case] = &[
 ];
 
 pub const CASES: &[Case] = &[
+    case("RST-15", |world| {
+        // What ended starts wrote is removed even if the pod is never quiet.
+        let pod = Pod::new("p", "Always").app("a", "say Starting; echo x >/written; exit 1").app("b", "while usleep 10000; do echo more; done");
+        world.apply_with(&pod, &["--max-backoff", "1s"]);
+        let came = poll(seconds(60), || (world.moments("a Starting").len() >= 5).then_some(()));
+        assert!(came.is_some(), "it did not start five times: {:?}", world.story());
+        let kept = || std::fs::read_dir(world.root().join("lib/pods/default/p/containers")).expect("the pod runs").flatten().map(|entry| entry.file_name());
+        let few = poll(seconds(10), || (kept().filter(|name| name.to_string_lossy().starts_with("a.")).count() <= 2).then_some(()));
+        assert!(few.is_some(), "kept: {:?}", kept().collect::<Vec<_>>());
+        world.delete("p");
+        world.assert_nothing_left();
+    }),
     case("RST-14", |world| {
         // Whatever a start did to its root, the next one finds it as the image has it.
         let app = "say Starting; for path in /new /etc/new; do [ -e $path ] && say Stale $path; done; [ -e /bin/cat ] || say Gone; \
